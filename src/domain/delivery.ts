@@ -1,0 +1,57 @@
+import type { InstanceIdentity } from './identity.ts';
+
+/** How far it is proven that a destination holds a version, weakest first. */
+export const EVIDENCE = ['accepted', 'answered', 'found', 'committed', 'compared'] as const;
+
+/**
+ * `accepted`: durable here. `answered`: the destination said success. `found`: a query shows it. `committed`: storage
+ * commitment. `compared`: retrieved, its digest is equal.
+ */
+export type Evidence = (typeof EVIDENCE)[number];
+
+/** How far evidence must go before a delivery counts as verified. */
+export type VerifyLevel = Extract<Evidence, 'answered' | 'found' | 'compared'>;
+
+/**
+ * `pending`: still to be sent. `sent`: answered, waits for the evidence that its destination asks for. The others are
+ * final: `verified` has that evidence, `quarantined` was refused for good (with a reason), `discarded` was given up by
+ * a person's call.
+ */
+export type DeliveryState = 'pending' | 'sent' | 'verified' | 'quarantined' | 'discarded';
+
+/** One distinct data set received under a SOP Instance UID. */
+export interface VersionRecord {
+  /** Sorts by arrival; unique in a store. */
+  readonly arrivalId: string;
+  readonly identity: InstanceIdentity;
+  /** SHA-256 (hex) of the data set as encoded, without preamble and file meta. */
+  readonly digest: string;
+  /** Length of the stored file. */
+  readonly bytes: number;
+  /** Where the bytes are; opaque to everything but the blob store that gave it. */
+  readonly blobRef: string;
+  /** ms since the epoch. */
+  readonly receivedAt: number;
+  /** What was odd about the instance as it came; see `Oddity`. */
+  readonly oddities: readonly string[];
+}
+
+/** One version × one destination: what replay works on. */
+export interface Delivery {
+  /** Sequence number in the catalog, ascending by acceptance. */
+  readonly id: number;
+  readonly destinationId: string;
+  readonly arrivalId: string;
+  readonly identity: InstanceIdentity;
+  readonly digest: string;
+  readonly bytes: number;
+  readonly blobRef: string;
+  readonly state: DeliveryState;
+  readonly evidence: Evidence;
+  /** Definite refusals and answers that said nothing; outages and push-back never count. */
+  readonly attempts: number;
+  /** Other versions were offered under the same SOP Instance UID, so that only `compared` can settle it. */
+  readonly furtherVersion: boolean;
+  /** The last refusal or the reason of quarantine or discard; null when there is none. */
+  readonly reason: string | null;
+}

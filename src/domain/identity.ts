@@ -1,0 +1,9 @@
+/** Who an instance is. All UIDs are stored as they came, without padding (PS3.5 section 9.1). */
+export interface InstanceIdentity {
+  readonly studyInstanceUid: string;
+  readonly seriesInstanceUid: string;
+  readonly sopInstanceUid: string;
+  readonly sopClassUid: string;
+  /** The transfer syntax that the data set is encoded in; it belongs to a version's identity. */
+  readonly transferSyntaxUid: string;
+}

@@ -1,0 +1,55 @@
+/**
+ * spillway keeps DICOM studies safe while the PACS is down, and replays them to it afterwards, most urgent first, with
+ * proof that nothing is missing.
+ *
+ * @example
+ * ```ts
+ * import { dicomwebDestination, fileStore, openSpillway } from 'spillway';
+ *
+ * await using spillway = await openSpillway({
+ *   store: fileStore({ directory: '/var/lib/gateway/spill' }),
+ *   destinations: [dicomwebDestination({ id: 'pacs', url: 'http://pacs.example/dicom-web' })],
+ * });
+ * const receipt = await spillway.accept('/incoming/image.dcm');
+ * ```
+ * @module
+ */
+export type { AbortableOptions } from './domain/abort.ts';
+export type { Clock } from './domain/clock.ts';
+export type { Delivery, DeliveryState, Evidence, VerifyLevel, VersionRecord } from './domain/delivery.ts';
+export type { EpisodeCounts, EpisodeRecord } from './domain/episode.ts';
+export type { InstanceIdentity } from './domain/identity.ts';
+export type { Oddity } from './domain/oddity.ts';
+export type { Rank, Urgency } from './domain/rank.ts';
+export type { Receipt } from './domain/receipt.ts';
+export { formatBytes, formatDuration } from './domain/units.ts';
+export { SpillwayError, type SpillwayErrorCode } from './errors.ts';
+export type { AcceptOptions, Route, RoutedInstance } from './intake.ts';
+export type { InstanceSource } from './intake-source.ts';
+export type { Backlog, DeliveryEvent, DestinationStatus, HealthEventDetail, SpillwayEvents } from './replay/events.ts';
+export { formatReconciliation, type Reconciliation } from './replay/reconciliation.ts';
+export type { HealthPhase, HealthStatus } from './routing/health.ts';
+export {
+  openSpillway,
+  type QuarantinedDelivery,
+  type Spillway,
+  type SpillwayOptions,
+  type SpillwayStatus,
+} from './spillway.ts';
+export type { BlobPlacement, BlobStore, BlobWriter } from './storage/blob-store.ts';
+export type {
+  Acceptance,
+  AcceptanceResult,
+  Catalog,
+  DestinationRecord,
+  LeasedStudy,
+  Settlement,
+  TierBacklog,
+} from './storage/catalog.ts';
+export { type FileStoreOptions, fileStore } from './storage/file-store.ts';
+export { memoryStore } from './storage/memory/memory-store.ts';
+export type { OpenStore, Store } from './storage/store.ts';
+export type { Tier, TierPolicy } from './tiers/policy.ts';
+export { dicomwebDestination } from './transports/dicomweb/destination.ts';
+export type { DicomwebDestinationOptions } from './transports/dicomweb/options.ts';
+export type { Destination, OutgoingInstance, ProbeOutcome, SendOutcome, Transport } from './transports/transport.ts';

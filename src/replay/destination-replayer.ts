@@ -1,0 +1,392 @@
+import PQueue from 'p-queue';
+import type { Clock } from '../domain/clock.ts';
+import type { Rank } from '../domain/rank.ts';
+import { SpillwayError } from '../errors.ts';
+import {
+  type DestinationEffect,
+  type DestinationEvent,
+  type DestinationPolicy,
+  type DestinationState,
+  initialDestination,
+  slots,
+  stepDestination,
+} from '../routing/destination.ts';
+import type { RetryPolicy } from '../routing/retry.ts';
+import type { BlobStore } from '../storage/blob-store.ts';
+import type { Catalog } from '../storage/catalog.ts';
+import type { TierPolicy } from '../tiers/policy.ts';
+import type { Destination } from '../transports/transport.ts';
+import { DeliveryWorker } from './delivery-worker.ts';
+import { DestinationSender } from './destination-sender.ts';
+import { EpisodeKeeper } from './episode-keeper.ts';
+import type { DestinationStatus, Emit } from './events.ts';
+import { RateMeter } from './rate-meter.ts';
+import { ReplayWindow } from './replay-window.ts';
+import { describeStatus } from './status.ts';
+
+/** Studies held in memory for each request that may be in flight, so that the next is at hand. */
+const STUDIES_PER_SLOT = 2;
+const PROGRESS_INTERVAL_MS = 1_000;
+/** Pause after the store failed to record an outcome: going on would send the same again and again. */
+const STORE_FAILURE_PAUSE_MS = 5_000;
+
+export interface ReplayerOptions {
+  readonly destination: Destination;
+  readonly catalog: Catalog;
+  readonly blobs: BlobStore;
+  readonly tiers: TierPolicy;
+  readonly policy: DestinationPolicy;
+  readonly retry: RetryPolicy;
+  readonly clock: Clock;
+  /** In [0, 1), for jitter. */
+  readonly random: () => number;
+  readonly emit: Emit;
+}
+
+/**
+ * Sends one destination's deliveries: carries out what routing decides, with real requests. The catalog is the truth;
+ * this holds a bounded window of it, and can be stopped or killed at any moment.
+ */
+export class DestinationReplayer {
+  readonly id: string;
+  readonly #options: ReplayerOptions;
+  readonly #worker: DeliveryWorker;
+  readonly #window: ReplayWindow;
+  readonly #episodes: EpisodeKeeper;
+  readonly #queue = new PQueue({ concurrency: 1 });
+  readonly #rate = new RateMeter();
+  readonly #abort = new AbortController();
+  readonly #timers = new Map<number, () => void>();
+  /** Deliveries tried in vain in this outage, so that one bad instance does not prolong it. */
+  readonly #tried = new Set<number>();
+  #state: DestinationState;
+  /** Window calls must not overlap. */
+  #windowTurn: Promise<unknown> = Promise.resolve();
+  /** Changes of episodes, one after another. While it is not settled nothing new is started. */
+  #episodeTurn: Promise<unknown> = Promise.resolve();
+  #episodeChanges = 0;
+  /** The probe or trial under way; health asks for one at a time. */
+  #asking: Promise<void> = Promise.resolve();
+  #mayHaveWork = true;
+  /** Counts signs of work, so that one that comes while a slot looks in vain is not missed. */
+  #news = 0;
+  #pausedUntil = 0;
+  #advancing = false;
+  #advanceAgain = false;
+  #progressTimer: (() => void) | undefined;
+  #stopping = false;
+
+  constructor(options: ReplayerOptions) {
+    const { destination, catalog, blobs } = options;
+    this.#options = options;
+    this.id = destination.id;
+    const verify = destination.verify ?? (destination.transport.supports.lookUp ? 'found' : 'answered');
+    const sender = new DestinationSender(destination.transport, verify, blobs);
+    this.#window = new ReplayWindow({
+      catalog,
+      destinationId: this.id,
+      maxStudies: options.policy.flow.maxConcurrency * STUDIES_PER_SLOT,
+      onLeased: (study, interrupted) => {
+        if (interrupted) this.#worker.suspectStudy(study);
+      },
+      onFinished: (study) => this.#worker.studyFinished(study),
+    });
+    this.#episodes = new EpisodeKeeper({ catalog, destinationId: this.id, policy: options.tiers });
+    this.#worker = new DeliveryWorker({
+      catalog,
+      window: this.#window,
+      sender,
+      retry: options.retry,
+      clock: options.clock,
+      signal: this.#abort.signal,
+      emit: options.emit,
+      dispatch: (event) => this.#dispatch(event),
+      onSettled: (answeredBytes) => {
+        if (answeredBytes !== null) this.#rate.add(options.clock.now(), 1, answeredBytes);
+        this.#scheduleProgress();
+        this.#advanceEpisodes();
+      },
+      onStoreFailure: () => this.#pauseForStore(),
+      onFault: (error) => this.#fault(error),
+    });
+    this.#state = initialDestination(options.clock.now(), 'up', 'nothing is known against it', options.policy);
+  }
+
+  /** Takes up where the catalog stands. */
+  async start(): Promise<void> {
+    await this.#episodes.load();
+    const episode = this.#episodes.current;
+    const now = this.#options.clock.now();
+    if (episode !== null) {
+      const phase = episode.endedAt === null ? 'down' : 'recovering';
+      const reason = phase === 'down' ? episode.cause : 'it stores again';
+      this.#state = initialDestination(now, phase, reason, this.#options.policy);
+    }
+    this.#dispatch({ type: 'tick' });
+    this.#advanceEpisodes();
+  }
+
+  referenceAt(now: number): number {
+    return this.#episodes.referenceAt(now);
+  }
+
+  /** A delivery to this destination was committed. */
+  accepted(studyInstanceUid: string, rank: Rank): void {
+    this.#window.arrived(studyInstanceUid, rank);
+    this.#scheduleProgress();
+    this.#pump(true);
+  }
+
+  async status(): Promise<DestinationStatus> {
+    const now = this.#options.clock.now();
+    const [backlog, destinations] = await Promise.all([
+      this.#options.catalog.backlog(this.id),
+      this.#options.catalog.destinations(),
+    ]);
+    return describeStatus({
+      destinationId: this.id,
+      state: this.#state,
+      backlog,
+      record: destinations.find((record) => record.destinationId === this.id),
+      rate: this.#rate.rate(now),
+      inFlight: this.#queue.pending,
+      limit: slots(this.#state, now),
+      episode: this.#episodes.current,
+      tiers: this.#options.tiers,
+    });
+  }
+
+  /**
+   * Starts nothing more, gives requests in flight `graceMs` to end, then aborts them: their deliveries stay pending,
+   * and are looked up before they are sent again.
+   */
+  async stop(graceMs: number): Promise<void> {
+    this.#stopping = true;
+    for (const cancel of this.#timers.values()) cancel();
+    this.#timers.clear();
+    this.#progressTimer?.();
+    const cancel = this.#options.clock.schedule(graceMs, () => this.#abort.abort());
+    await Promise.all([this.#queue.onIdle(), this.#asking]);
+    await this.#episodeTurn;
+    await this.#inWindow(() => this.#window.releaseAll((study) => this.#worker.mustKeepLease(study))).catch((error) =>
+      this.#fault(error),
+    );
+    cancel();
+    this.#abort.abort();
+    await this.#options.destination.transport.close();
+  }
+
+  #dispatch(event: DestinationEvent): void {
+    const at = this.#options.clock.now();
+    const before = this.#state.health;
+    const { state, effects } = stepDestination(this.#state, event, at, this.#options.random(), this.#options.policy);
+    this.#state = state;
+    const { phase, reason } = state.health;
+    if (before.phase !== phase) {
+      this.#options.emit('health', { destinationId: this.id, from: before.phase, to: phase, reason, at });
+      this.#scheduleProgress();
+    }
+    for (const effect of effects) this.#perform(effect, at);
+    this.#pump();
+  }
+
+  #perform(effect: DestinationEffect, at: number): void {
+    switch (effect.type) {
+      // Outside the queue: requests that hang must not hold up the question whether they ever will be answered.
+      case 'probe':
+        this.#asking = this.#probe();
+        return;
+      case 'trial':
+        this.#asking = this.#trial();
+        return;
+      case 'wake':
+        this.#wakeAt(effect.at);
+        return;
+      case 'outage':
+        this.#changeEpisode(async () => {
+          this.#options.emit('outage', await this.#episodes.begin(effect.cause, effect.startedAt, at));
+        });
+        return;
+      case 'recovery':
+        this.#tried.clear();
+        this.#changeEpisode(async () => {
+          const episode = await this.#episodes.end(at);
+          await this.#inWindow(() => this.#window.releaseAll());
+          if (episode !== null) this.#options.emit('recovery', episode);
+          this.#advanceEpisodes();
+        });
+    }
+  }
+
+  #changeEpisode(change: () => Promise<void>): void {
+    this.#episodeChanges += 1;
+    void this.#inEpisodes(change)
+      .catch((error) => this.#fault(error))
+      .finally(() => {
+        this.#episodeChanges -= 1;
+        this.#pump(true);
+      });
+  }
+
+  #inEpisodes<T>(run: () => Promise<T>): Promise<T> {
+    const turn = this.#episodeTurn.then(run);
+    this.#episodeTurn = turn.catch(() => {});
+    return turn;
+  }
+
+  /** Fills the free slots. `news`: there may be work where there was none. */
+  #pump(news = false): void {
+    if (news) {
+      this.#news += 1;
+      this.#mayHaveWork = true;
+    }
+    const now = this.#options.clock.now();
+    const allowed = this.#allowed(now);
+    // Never 0, so that probes run.
+    this.#queue.concurrency = Math.max(1, allowed);
+    if (!this.#mayHaveWork) return;
+    for (let free = allowed - this.#queue.pending - this.#queue.size; free > 0; free -= 1) {
+      // Its slot is free again only once the queue has seen it end.
+      void this.#queue
+        .add(() => this.#ticket())
+        .then((outcome) => {
+          if (outcome === 'idle') return;
+          this.#mayHaveWork = true;
+          this.#pump(outcome === 'worked');
+        });
+    }
+  }
+
+  #allowed(now: number): number {
+    if (this.#stopping || this.#episodeChanges > 0 || now < this.#pausedUntil) return 0;
+    return slots(this.#state, now);
+  }
+
+  /**
+   * One slot's turn: it takes the most urgent work there is when it begins, not when it was queued. `missed` is when it
+   * found none, but something came meanwhile.
+   */
+  async #ticket(): Promise<'worked' | 'missed' | 'idle'> {
+    const now = this.#options.clock.now();
+    if (this.#queue.pending > this.#allowed(now)) return 'idle';
+    const seen = this.#news;
+    try {
+      const work = await this.#inWindow(() =>
+        this.#window.take(now, {
+          ...this.#options.destination.transport.batch,
+          isAlone: (id) => this.#worker.isAlone(id),
+        }),
+      );
+      if (work === undefined) {
+        this.#mayHaveWork = false;
+        const due = await this.#options.catalog.nextDueAt({ destinationId: this.id, now });
+        if (due !== null) this.#wakeAt(due);
+        return this.#news === seen ? 'idle' : 'missed';
+      }
+      if (work.kind === 'send') await this.#worker.send(work);
+      else await this.#worker.lookUp(work);
+    } catch (error) {
+      this.#fault(error);
+      this.#pauseForStore();
+    }
+    return 'worked';
+  }
+
+  async #probe(): Promise<void> {
+    const outcome = await this.#options.destination.transport.probe(this.#abort.signal).catch((error) => {
+      if (!this.#abort.signal.aborted) this.#fault(error);
+      return { alive: false as const, reason: 'the transport failed' };
+    });
+    if (this.#stopping) return;
+    this.#dispatch({
+      type: 'probe-ended',
+      alive: outcome.alive,
+      reason: outcome.alive ? 'it answers' : outcome.reason,
+    });
+  }
+
+  async #trial(): Promise<void> {
+    if (this.#stopping) return;
+    const ended = (alive: boolean, reason: string) => {
+      if (!this.#stopping) this.#dispatch({ type: 'trial-ended', alive, reason });
+    };
+    try {
+      const now = this.#options.clock.now();
+      if (this.#state.health.phase === 'probing') {
+        // Until an outage ends its end is 'now': what was fresh when it came may be fresh no more.
+        await this.#inEpisodes(() => this.#episodes.rerank(now));
+        await this.#inWindow(() => this.#window.releaseAll());
+      }
+      const candidate = await this.#inWindow(() => this.#window.takeTrial(now, (id) => this.#tried.has(id)));
+      if (candidate === undefined) {
+        ended(true, 'it answers, and there is nothing to try');
+        return;
+      }
+      for (const { id } of candidate.batch.deliveries) this.#tried.add(id);
+      const { alive, reason } = await this.#worker.trial(candidate.batch, candidate.onlyOne);
+      ended(alive, reason);
+    } catch (error) {
+      this.#fault(error);
+      ended(false, 'the store failed here');
+    }
+  }
+
+  /** Looks whether an episode is drained or closed; coalesced, since every settlement asks. */
+  #advanceEpisodes(): void {
+    if (this.#episodes.current === null) return;
+    this.#advanceAgain = true;
+    if (this.#advancing || this.#stopping) return;
+    this.#advancing = true;
+    const advance = async () => {
+      while (this.#advanceAgain && !this.#stopping) {
+        this.#advanceAgain = false;
+        const { drained, closed } = await this.#episodes.advance(this.#options.clock.now());
+        for (const episode of drained) this.#options.emit('drained', episode);
+        for (const reconciliation of closed) this.#options.emit('closed', reconciliation);
+      }
+    };
+    void this.#inEpisodes(advance)
+      .catch((error) => this.#fault(error))
+      .finally(() => {
+        this.#advancing = false;
+      });
+  }
+
+  #scheduleProgress(): void {
+    if (this.#progressTimer !== undefined || this.#stopping) return;
+    this.#progressTimer = this.#options.clock.schedule(PROGRESS_INTERVAL_MS, () => {
+      this.#progressTimer = undefined;
+      this.status()
+        .then((status) => this.#stopping || this.#options.emit('progress', status))
+        .catch((error) => this.#stopping || this.#fault(error));
+    });
+  }
+
+  #wakeAt(at: number): void {
+    if (this.#stopping || this.#timers.has(at)) return;
+    const delay = Math.max(0, at - this.#options.clock.now());
+    const cancel = this.#options.clock.schedule(delay, () => {
+      this.#timers.delete(at);
+      this.#window.refresh();
+      this.#dispatch({ type: 'tick' });
+      this.#pump(true);
+    });
+    this.#timers.set(at, cancel);
+  }
+
+  #pauseForStore(): void {
+    this.#pausedUntil = this.#options.clock.now() + STORE_FAILURE_PAUSE_MS;
+    this.#wakeAt(this.#pausedUntil);
+  }
+
+  #inWindow<T>(run: () => Promise<T>): Promise<T> {
+    const turn = this.#windowTurn.then(run, run);
+    this.#windowTurn = turn.catch(() => {});
+    return turn;
+  }
+
+  #fault(error: unknown): void {
+    if (error instanceof SpillwayError && error.code === 'SPILLWAY_CLOSED') return;
+    this.#options.emit('fault', { error });
+  }
+}

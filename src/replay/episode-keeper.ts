@@ -1,0 +1,122 @@
+import type { EpisodeRecord } from '../domain/episode.ts';
+import { referenceInstant } from '../routing/order.ts';
+import type { Catalog } from '../storage/catalog.ts';
+import { type TierPolicy, tierAt } from '../tiers/policy.ts';
+import { type Reconciliation, reconcile } from './reconciliation.ts';
+
+const RERANK_PAGE = 500;
+const MAX_OPEN_EPISODES = 100;
+
+/**
+ * Keeps the episodes of one destination: opens, ends, and closes them when their sets are done. Calls that change
+ * something must not overlap.
+ */
+export class EpisodeKeeper {
+  readonly #catalog: Catalog;
+  readonly #destinationId: string;
+  readonly #policy: TierPolicy;
+  /** Not closed, by id. */
+  #open: readonly EpisodeRecord[] = [];
+
+  constructor(options: {
+    readonly catalog: Catalog;
+    readonly destinationId: string;
+    readonly policy: TierPolicy;
+  }) {
+    this.#catalog = options.catalog;
+    this.#destinationId = options.destinationId;
+    this.#policy = options.policy;
+  }
+
+  async load(): Promise<void> {
+    this.#open = await this.#catalog.episodes({
+      destinationId: this.#destinationId,
+      openOnly: true,
+      limit: MAX_OPEN_EPISODES,
+    });
+  }
+
+  /** The latest that is not closed. */
+  get current(): EpisodeRecord | null {
+    return this.#open.at(-1) ?? null;
+  }
+
+  /** The instant that ages count from. */
+  referenceAt(now: number): number {
+    return referenceInstant(this.#open, now);
+  }
+
+  async begin(cause: string, startedAt: number, detectedAt: number): Promise<EpisodeRecord> {
+    const episode = await this.#catalog.openEpisode({
+      destinationId: this.#destinationId,
+      cause,
+      startedAt,
+      detectedAt,
+    });
+    this.#open = [...this.#open, episode];
+    return episode;
+  }
+
+  /** Ends the outage, and ranks the whole backlog by its end. */
+  async end(at: number): Promise<EpisodeRecord | null> {
+    let ended: EpisodeRecord | null = null;
+    for (const { id } of this.#open.filter((episode) => episode.endedAt === null)) {
+      ended = await this.#catalog.markEpisode({ episodeId: id, as: 'ended', at });
+      this.#replace(ended);
+    }
+    await this.rerank(at);
+    return ended;
+  }
+
+  /** Marks what is drained or closed by now, and says which. */
+  async advance(at: number): Promise<{
+    readonly drained: readonly EpisodeRecord[];
+    readonly closed: readonly Reconciliation[];
+  }> {
+    const drained: EpisodeRecord[] = [];
+    const closed: Reconciliation[] = [];
+    for (const episode of this.#open) {
+      if (episode.endedAt === null) continue;
+      const remains = await this.#catalog.episodeRemains(episode.id);
+      if (remains.pending) continue;
+      if (episode.drainedAt === null) {
+        const record = await this.#catalog.markEpisode({ episodeId: episode.id, as: 'drained', at });
+        this.#replace(record);
+        drained.push(record);
+      }
+      if (remains.open) continue;
+      const record = await this.#catalog.markEpisode({ episodeId: episode.id, as: 'closed', at });
+      this.#open = this.#open.filter(({ id }) => id !== record.id);
+      closed.push(await reconcile(this.#catalog, record, this.#policy));
+    }
+    return { drained, closed };
+  }
+
+  #replace(record: EpisodeRecord): void {
+    this.#open = this.#open.map((episode) => (episode.id === record.id ? record : episode));
+  }
+
+  /** Judges the tier of every study in the backlog anew, in bounded batches. */
+  async rerank(now: number): Promise<void> {
+    const reference = this.referenceAt(now);
+    let afterStudy = '';
+    for (;;) {
+      const page = await this.#catalog.rankedStudies({
+        destinationId: this.#destinationId,
+        afterStudy,
+        limit: RERANK_PAGE,
+      });
+      const tiers = page
+        .map(({ studyInstanceUid, rank }) => ({
+          studyInstanceUid,
+          before: rank.tier,
+          tier: tierAt(rank.acquiredAt, reference, this.#policy),
+        }))
+        .filter(({ before, tier }) => before !== tier)
+        .map(({ studyInstanceUid, tier }) => ({ studyInstanceUid, tier }));
+      if (tiers.length > 0) await this.#catalog.setTiers({ destinationId: this.#destinationId, tiers });
+      if (page.length < RERANK_PAGE) return;
+      afterStudy = page.at(-1)?.studyInstanceUid ?? afterStudy;
+    }
+  }
+}

@@ -1,0 +1,83 @@
+import { mkdir, open } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { LRUCache } from 'lru-cache';
+import { systemCode } from './file-errors.ts';
+
+const DIRECTORY_MODE = 0o700;
+/** Directories remembered as durable; a forgotten one costs one more sync. */
+const REMEMBERED_DIRECTORIES = 4096;
+
+/**
+ * Makes directories and their entries durable. A sync asked for while one is under way on the same directory waits for
+ * the next one, and all that wait share it: a sync that had begun earlier says nothing of a later entry.
+ */
+export class DirectorySync {
+  readonly #root: string;
+  readonly #running = new Map<string, { current: Promise<void>; next: Promise<void> | undefined }>();
+  // A directory that exists durably up to the root need not be made again; thousands of series come and go.
+  readonly #durable = new LRUCache<string, true>({ max: REMEMBERED_DIRECTORIES });
+  readonly #making = new Map<string, Promise<void>>();
+
+  /** @param root - Exists durably. */
+  constructor(root: string) {
+    this.#root = root;
+    this.#durable.set(root, true);
+  }
+
+  /** Makes `directory` and all above it up to the root, durably. */
+  async ensure(directory: string): Promise<void> {
+    if (this.#durable.has(directory)) return;
+    if (directory === dirname(directory)) throw new Error(`${directory} is outside ${this.#root}`);
+    let making = this.#making.get(directory);
+    if (making === undefined) {
+      making = this.#make(directory).finally(() => this.#making.delete(directory));
+      this.#making.set(directory, making);
+    }
+    await making;
+  }
+
+  async #make(directory: string): Promise<void> {
+    const parent = dirname(directory);
+    await this.ensure(parent);
+    await mkdir(directory, { mode: DIRECTORY_MODE }).catch((error) => {
+      if (systemCode(error) !== 'EEXIST') throw error;
+    });
+    // Also when it existed: who made it may not have lived to sync its parent.
+    await this.sync(parent);
+    this.#durable.set(directory, true);
+  }
+
+  /** A directory that is gone must be made anew. */
+  forget(directory: string): void {
+    this.#durable.delete(directory);
+  }
+
+  /** Resolves when every entry that `directory` had when this was called is durable. */
+  sync(directory: string): Promise<void> {
+    const running = this.#running.get(directory);
+    if (running === undefined) return this.#start(directory);
+    running.next ??= running.current.catch(() => {}).then(() => this.#start(directory));
+    return running.next;
+  }
+
+  #start(directory: string): Promise<void> {
+    const current = syncDirectory(directory);
+    const entry = { current, next: undefined };
+    this.#running.set(directory, entry);
+    const done = () => {
+      if (this.#running.get(directory) === entry && entry.next === undefined) this.#running.delete(directory);
+    };
+    current.then(done, done);
+    return current;
+  }
+}
+
+/** Fsyncs a directory. */
+export async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,216 @@
+import type { DeliveryState, Evidence, VersionRecord } from '../../domain/delivery.ts';
+import type { EpisodeRecord } from '../../domain/episode.ts';
+import type { Rank } from '../../domain/rank.ts';
+
+/** One version × one destination. */
+export interface DeliveryEntry {
+  readonly id: number;
+  readonly destination: DestinationEntry;
+  readonly study: StudyEntry;
+  readonly version: VersionRecord;
+  readonly isFurther: boolean;
+  state: DeliveryState;
+  evidence: Evidence;
+  attempts: number;
+  reason: string | null;
+  notBefore: number;
+  /** A further version that waits for an earlier delivery of its SOP Instance UID. */
+  isHeld: boolean;
+  /** Number of the change that made it final; null while it is open. */
+  settledAt: number | null;
+}
+
+/** One study × destination. */
+export interface StudyEntry {
+  readonly studyInstanceUid: string;
+  rank: Rank;
+  /** Open deliveries, ascending by id. */
+  readonly open: Map<number, DeliveryEntry>;
+  openBytes: number;
+  /** The earliest `notBefore` of what is open and not held; infinite when there is none. Set right when a lease ends. */
+  dueAt: number;
+  lease: number | null;
+  isInterrupted: boolean;
+}
+
+export interface DestinationEntry {
+  readonly destinationId: string;
+  retired: { readonly at: number; readonly reason: string; readonly by: string } | null;
+  readonly counts: Record<DeliveryState, number>;
+  readonly studies: Map<string, StudyEntry>;
+  /** Those with open deliveries. */
+  readonly openStudies: Set<StudyEntry>;
+  /** Every delivery, ascending by id. */
+  readonly deliveries: DeliveryEntry[];
+  /** Open deliveries with a `notBefore`. */
+  readonly deferred: Set<DeliveryEntry>;
+  /** Open deliveries by SOP Instance UID, ascending by id: all but the first are held. */
+  readonly openByInstance: Map<string, Set<DeliveryEntry>>;
+}
+
+export interface EpisodeEntry {
+  record: EpisodeRecord;
+  readonly destination: DestinationEntry;
+  /** The sequence when it began and when it ended: its set is what was accepted by `end` and not final by `start`. */
+  readonly start: number;
+  end: number;
+}
+
+/** What a memory catalog holds; it outlives the openings of its store. */
+export class MemoryTables {
+  /** Ascending by arrival id. */
+  readonly versions: VersionRecord[] = [];
+  readonly arrivals = new Set<string>();
+  readonly versionsByStudy = new Map<string, VersionRecord[]>();
+  readonly versionsByInstance = new Map<string, VersionRecord[]>();
+  readonly destinations = new Map<string, DestinationEntry>();
+  /** Studies by the lease that they are under. */
+  readonly leases = new Map<number, { readonly destination: DestinationEntry; readonly study: StudyEntry }>();
+  readonly deliveries = new Map<number, DeliveryEntry>();
+  /** The episode with id n is at n - 1. */
+  readonly episodes: EpisodeEntry[] = [];
+  /** Counts acceptances, settlements and leases. */
+  sequence = 0;
+
+  /** Ends the leases of the former opening: what they had leased is marked, and is free again. */
+  voidLeases(): void {
+    for (const [lease, { study }] of this.leases) {
+      study.isInterrupted = true;
+      this.endLease(lease);
+    }
+  }
+
+  endLease(lease: number): void {
+    const study = this.leases.get(lease)?.study;
+    this.leases.delete(lease);
+    if (study === undefined) return;
+    study.lease = null;
+    study.dueAt = Number.POSITIVE_INFINITY;
+    for (const delivery of study.open.values()) {
+      if (!delivery.isHeld) study.dueAt = Math.min(study.dueAt, delivery.notBefore);
+    }
+  }
+
+  addVersion(version: VersionRecord): void {
+    const { studyInstanceUid, sopInstanceUid } = version.identity;
+    this.arrivals.add(version.arrivalId);
+    insertByArrival(this.versions, version);
+    insertByArrival(listUnder(this.versionsByStudy, studyInstanceUid), version);
+    listUnder(this.versionsByInstance, sopInstanceUid).push(version);
+  }
+
+  addDelivery(destination: DestinationEntry, version: VersionRecord, isFurther: boolean, study: StudyEntry): void {
+    const siblings = this.#openOfInstance(destination, version.identity.sopInstanceUid);
+    this.sequence += 1;
+    const delivery: DeliveryEntry = {
+      id: this.sequence,
+      destination,
+      study,
+      version,
+      isFurther,
+      state: 'pending',
+      evidence: 'accepted',
+      attempts: 0,
+      reason: null,
+      notBefore: 0,
+      isHeld: siblings.size > 0,
+      settledAt: null,
+    };
+    siblings.add(delivery);
+    this.deliveries.set(delivery.id, delivery);
+    destination.deliveries.push(delivery);
+    destination.counts.pending += 1;
+    destination.openStudies.add(study);
+    study.open.set(delivery.id, delivery);
+    study.openBytes += version.bytes;
+    if (!delivery.isHeld) study.dueAt = 0;
+  }
+
+  defer(delivery: DeliveryEntry, notBefore: number): void {
+    delivery.notBefore = notBefore;
+    if (notBefore > 0) delivery.destination.deferred.add(delivery);
+    else delivery.destination.deferred.delete(delivery);
+  }
+
+  setState(delivery: DeliveryEntry, state: DeliveryState): void {
+    delivery.destination.counts[delivery.state] -= 1;
+    delivery.destination.counts[state] += 1;
+    delivery.state = state;
+  }
+
+  /** Takes a delivery that has become final out of what is open; the next version of its instance has its turn. */
+  finish(delivery: DeliveryEntry): void {
+    const { destination, study, version } = delivery;
+    this.sequence += 1;
+    delivery.settledAt = this.sequence;
+    delivery.isHeld = false;
+    this.defer(delivery, 0);
+    study.open.delete(delivery.id);
+    study.openBytes -= version.bytes;
+    if (study.open.size === 0) {
+      destination.openStudies.delete(study);
+      study.dueAt = Number.POSITIVE_INFINITY;
+    }
+    const siblings = this.#openOfInstance(destination, version.identity.sopInstanceUid);
+    siblings.delete(delivery);
+    const [next] = siblings;
+    if (next === undefined) {
+      destination.openByInstance.delete(version.identity.sopInstanceUid);
+    } else if (next.isHeld) {
+      next.isHeld = false;
+      next.study.dueAt = Math.min(next.study.dueAt, next.notBefore);
+    }
+  }
+
+  #openOfInstance(destination: DestinationEntry, sopInstanceUid: string): Set<DeliveryEntry> {
+    let open = destination.openByInstance.get(sopInstanceUid);
+    if (open === undefined) {
+      open = new Set();
+      destination.openByInstance.set(sopInstanceUid, open);
+    }
+    return open;
+  }
+}
+
+export function newDestination(destinationId: string): DestinationEntry {
+  return {
+    destinationId,
+    retired: null,
+    counts: { pending: 0, sent: 0, verified: 0, quarantined: 0, discarded: 0 },
+    studies: new Map(),
+    openStudies: new Set(),
+    deliveries: [],
+    deferred: new Set(),
+    openByInstance: new Map(),
+  };
+}
+
+/** Index of the first item for which `isAfter` holds; it must hold for all that follow. */
+export function firstIndex<T>(items: readonly T[], isAfter: (item: T) => boolean): number {
+  let low = 0;
+  let high = items.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const item = items[middle];
+    if (item !== undefined && isAfter(item)) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+function insertByArrival(versions: VersionRecord[], version: VersionRecord): void {
+  versions.splice(
+    firstIndex(versions, ({ arrivalId }) => arrivalId > version.arrivalId),
+    0,
+    version,
+  );
+}
+
+function listUnder<T>(lists: Map<string, T[]>, key: string): T[] {
+  let list = lists.get(key);
+  if (list === undefined) {
+    list = [];
+    lists.set(key, list);
+  }
+  return list;
+}

@@ -1,0 +1,97 @@
+import { SpillwayError } from '../../errors.ts';
+import type { DestinationRecord } from '../catalog.ts';
+import type { Connection } from './connection.ts';
+import type { CatalogOperations } from './operations.ts';
+
+type DestinationRow = {
+  destination_key: number;
+  destination_id: string;
+  retired_at: number | null;
+  retired_reason: string | null;
+  retired_by: string | null;
+  pending: number;
+  sent: number;
+  verified: number;
+  quarantined: number;
+  discarded: number;
+};
+
+/** The row of a destination that was registered, in use or retired. */
+export function destinationRow(connection: Connection, destinationId: string): DestinationRow {
+  const row = connection.get<DestinationRow>('SELECT * FROM destinations WHERE destination_id = ?', destinationId);
+  if (row === undefined) {
+    throw new SpillwayError(
+      'SPILLWAY_NOT_FOUND',
+      `Expected a destination that the catalog knows, got "${destinationId}". Register it first.`,
+    );
+  }
+  return row;
+}
+
+export function destinationKey(connection: Connection, destinationId: string): number {
+  return destinationRow(connection, destinationId).destination_key;
+}
+
+/** Destinations: registering, listing, retiring. */
+export function destinationOperations(
+  connection: Connection,
+): Pick<CatalogOperations, 'registerDestination' | 'destinations' | 'retireDestination'> {
+  return {
+    registerDestination: (destinationId) => {
+      connection.run(
+        `INSERT INTO destinations (destination_id) VALUES (?) ON CONFLICT (destination_id)
+          DO UPDATE SET retired_at = NULL, retired_reason = NULL, retired_by = NULL WHERE retired_at IS NOT NULL`,
+        destinationId,
+      );
+    },
+
+    destinations: () =>
+      connection
+        .all<DestinationRow>('SELECT * FROM destinations ORDER BY destination_id')
+        .map((row) => destinationOf(row)),
+
+    retireDestination: ({ destinationId, reason, by, at }) =>
+      connection.write(() => {
+        const key = destinationKey(connection, destinationId);
+        connection.run(
+          `UPDATE destinations SET retired_at = ?, retired_reason = ?, retired_by = ?,
+            discarded = discarded + pending + sent, pending = 0, sent = 0 WHERE destination_key = ?`,
+          at,
+          reason,
+          by,
+          key,
+        );
+        // One state at a time keeps the updates on the index by state.
+        const sequence = connection.advance();
+        for (const state of ['pending', 'sent']) {
+          connection.run(
+            `UPDATE deliveries SET state = 'discarded', reason = ?, settled_seq = ?, held = 0, not_before = 0
+              WHERE destination_key = ? AND state = ?`,
+            reason,
+            sequence,
+            key,
+            state,
+          );
+        }
+        connection.run(
+          `UPDATE work SET open_instances = 0, open_bytes = 0, due_at = NULL, lease = NULL, interrupted = 0
+            WHERE destination_key = ?`,
+          key,
+        );
+      }),
+  };
+}
+
+function destinationOf(row: DestinationRow): DestinationRecord {
+  return {
+    destinationId: row.destination_id,
+    retiredAt: row.retired_at,
+    retiredReason: row.retired_reason,
+    retiredBy: row.retired_by,
+    pending: row.pending,
+    sent: row.sent,
+    verified: row.verified,
+    quarantined: row.quarantined,
+    discarded: row.discarded,
+  };
+}

@@ -1,0 +1,118 @@
+import type { Delivery, DeliveryState, Evidence, VersionRecord } from '../../domain/delivery.ts';
+import type { EpisodeRecord } from '../../domain/episode.ts';
+import { type Rank, URGENCIES } from '../../domain/rank.ts';
+
+type IdentityColumns = {
+  study_instance_uid: string;
+  series_instance_uid: string;
+  sop_instance_uid: string;
+  sop_class_uid: string;
+  transfer_syntax_uid: string;
+};
+
+export type VersionRow = IdentityColumns & {
+  arrival_id: string;
+  digest: string;
+  bytes: number;
+  blob_ref: string;
+  received_at: number;
+  oddities: string;
+};
+
+export type DeliveryRow = IdentityColumns & {
+  id: number;
+  destination_id: string;
+  arrival_id: string;
+  digest: string;
+  bytes: number;
+  blob_ref: string;
+  state: DeliveryState;
+  evidence: Evidence;
+  attempts: number;
+  further: number;
+  reason: string | null;
+};
+
+export type RankRow = { tier: number; urgency: number; acquired_at: number; estimated: number };
+
+export type EpisodeRow = {
+  episode_id: number;
+  destination_id: string;
+  cause: string;
+  started_at: number;
+  detected_at: number;
+  ended_at: number | null;
+  drained_at: number | null;
+  closed_at: number | null;
+  pending_at_start: number;
+};
+
+export const VERSION_COLUMNS = `arrival_id, study_instance_uid, series_instance_uid, sop_instance_uid, sop_class_uid,
+  transfer_syntax_uid, digest, bytes, blob_ref, received_at, oddities`;
+
+/** Columns of `deliveries d`, `versions v` and `destinations t` that make a `DeliveryRow`. */
+export const DELIVERY_COLUMNS = `d.id, t.destination_id, d.arrival_id, v.study_instance_uid, v.series_instance_uid,
+  v.sop_instance_uid, v.sop_class_uid, v.transfer_syntax_uid, v.digest, v.bytes, v.blob_ref, d.state, d.evidence,
+  d.attempts, d.further, d.reason`;
+
+function identityOf(row: IdentityColumns): VersionRecord['identity'] {
+  return {
+    studyInstanceUid: row.study_instance_uid,
+    seriesInstanceUid: row.series_instance_uid,
+    sopInstanceUid: row.sop_instance_uid,
+    sopClassUid: row.sop_class_uid,
+    transferSyntaxUid: row.transfer_syntax_uid,
+  };
+}
+
+export function versionOf(row: VersionRow): VersionRecord {
+  return {
+    arrivalId: row.arrival_id,
+    identity: identityOf(row),
+    digest: row.digest,
+    bytes: row.bytes,
+    blobRef: row.blob_ref,
+    receivedAt: row.received_at,
+    oddities: JSON.parse(row.oddities) as string[],
+  };
+}
+
+export function deliveryOf(row: DeliveryRow): Delivery {
+  return {
+    id: row.id,
+    destinationId: row.destination_id,
+    arrivalId: row.arrival_id,
+    identity: identityOf(row),
+    digest: row.digest,
+    bytes: row.bytes,
+    blobRef: row.blob_ref,
+    state: row.state,
+    evidence: row.evidence,
+    attempts: row.attempts,
+    furtherVersion: row.further === 1,
+    reason: row.reason,
+  };
+}
+
+export function rankOf(row: RankRow): Rank {
+  return {
+    tier: row.tier,
+    urgency: URGENCIES[row.urgency] ?? 'unknown',
+    acquiredAt: row.acquired_at,
+    estimated: row.estimated === 1,
+  };
+}
+
+export function episodeOf(row: EpisodeRow): EpisodeRecord {
+  return {
+    id: row.episode_id,
+    destinationId: row.destination_id,
+    cause: row.cause,
+    startedAt: row.started_at,
+    detectedAt: row.detected_at,
+    endedAt: row.ended_at,
+    drainedAt: row.drained_at,
+    closedAt: row.closed_at,
+    pendingAtStart: row.pending_at_start,
+  };
+}

@@ -1,0 +1,111 @@
+/** Version of the tables below, kept in `PRAGMA user_version`. A database of any other version is refused. */
+export const SCHEMA_VERSION = 1;
+
+/** `PRAGMA application_id`: the letters "SPIL", so that a foreign SQLite file is never taken for a catalog. */
+export const APPLICATION_ID = 0x5350494c;
+
+/**
+ * - `sequence` is one monotone counter that acceptance (`deliveries.id`), settlement (`deliveries.settled_seq`) and
+ *   leases draw from, so that the set of an episode is a comparison of numbers, whatever the clocks did.
+ * - A delivery is open while `settled_seq` is null. `held` marks a further version that waits for an earlier delivery
+ *   of its SOP Instance UID: of the open deliveries of one SOP Instance UID to one destination all but the first are.
+ * - `work` is one study × destination. Its `due_at` is the earliest `not_before` of the open deliveries that are not
+ *   held; null when there is none. It may be stale while the study is leased, and is set right when the lease ends.
+ * - The counters in `destinations` and `work` change in the transaction that changes the rows they count.
+ */
+export const SCHEMA = `
+CREATE TABLE sequence (
+  only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+  value INTEGER NOT NULL
+) STRICT;
+INSERT INTO sequence VALUES (1, 0);
+
+CREATE TABLE versions (
+  arrival_id TEXT PRIMARY KEY,
+  study_instance_uid TEXT NOT NULL,
+  series_instance_uid TEXT NOT NULL,
+  sop_instance_uid TEXT NOT NULL,
+  sop_class_uid TEXT NOT NULL,
+  transfer_syntax_uid TEXT NOT NULL,
+  digest TEXT NOT NULL,
+  bytes INTEGER NOT NULL,
+  blob_ref TEXT NOT NULL,
+  received_at INTEGER NOT NULL,
+  oddities TEXT NOT NULL,
+  attributes TEXT NOT NULL,
+  source TEXT
+) STRICT;
+CREATE INDEX versions_by_instance ON versions (sop_instance_uid, arrival_id);
+CREATE INDEX versions_by_study ON versions (study_instance_uid, arrival_id);
+
+CREATE TABLE destinations (
+  destination_key INTEGER PRIMARY KEY,
+  destination_id TEXT NOT NULL UNIQUE,
+  retired_at INTEGER,
+  retired_reason TEXT,
+  retired_by TEXT,
+  pending INTEGER NOT NULL DEFAULT 0,
+  sent INTEGER NOT NULL DEFAULT 0,
+  verified INTEGER NOT NULL DEFAULT 0,
+  quarantined INTEGER NOT NULL DEFAULT 0,
+  discarded INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE work (
+  work_id INTEGER PRIMARY KEY,
+  destination_key INTEGER NOT NULL REFERENCES destinations,
+  study_instance_uid TEXT NOT NULL,
+  tier INTEGER NOT NULL,
+  urgency INTEGER NOT NULL,
+  acquired_at INTEGER NOT NULL,
+  estimated INTEGER NOT NULL,
+  open_instances INTEGER NOT NULL DEFAULT 0,
+  open_bytes INTEGER NOT NULL DEFAULT 0,
+  due_at INTEGER,
+  lease INTEGER,
+  interrupted INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (destination_key, study_instance_uid)
+) STRICT;
+CREATE INDEX work_by_rank
+  ON work (destination_key, tier, urgency, acquired_at, study_instance_uid, lease, due_at) WHERE open_instances > 0;
+CREATE UNIQUE INDEX work_by_lease ON work (lease) WHERE lease IS NOT NULL;
+
+CREATE TABLE deliveries (
+  id INTEGER PRIMARY KEY,
+  destination_key INTEGER NOT NULL REFERENCES destinations,
+  work_id INTEGER NOT NULL REFERENCES work,
+  arrival_id TEXT NOT NULL REFERENCES versions,
+  bytes INTEGER NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('pending', 'sent', 'verified', 'quarantined', 'discarded')),
+  evidence TEXT NOT NULL,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  further INTEGER NOT NULL,
+  held INTEGER NOT NULL,
+  not_before INTEGER NOT NULL DEFAULT 0,
+  reason TEXT,
+  settled_seq INTEGER,
+  CHECK ((settled_seq IS NULL) = (state IN ('pending', 'sent')))
+) STRICT;
+CREATE INDEX deliveries_open ON deliveries (work_id, id) WHERE settled_seq IS NULL;
+CREATE INDEX deliveries_deferred ON deliveries (destination_key, not_before)
+  WHERE settled_seq IS NULL AND held = 0 AND not_before > 0;
+CREATE INDEX deliveries_by_state ON deliveries (destination_key, state, id);
+CREATE INDEX deliveries_settled ON deliveries (destination_key, settled_seq) WHERE settled_seq IS NOT NULL;
+CREATE INDEX deliveries_by_arrival ON deliveries (arrival_id, destination_key);
+
+CREATE TABLE episodes (
+  episode_id INTEGER PRIMARY KEY,
+  destination_key INTEGER NOT NULL REFERENCES destinations,
+  cause TEXT NOT NULL,
+  started_at INTEGER NOT NULL,
+  detected_at INTEGER NOT NULL,
+  ended_at INTEGER,
+  drained_at INTEGER,
+  closed_at INTEGER,
+  pending_at_start INTEGER NOT NULL,
+  start_seq INTEGER NOT NULL,
+  end_seq INTEGER
+) STRICT;
+CREATE INDEX episodes_by_destination ON episodes (destination_key, episode_id);
+CREATE INDEX episodes_unclosed ON episodes (episode_id) WHERE closed_at IS NULL;
+`;

@@ -1,0 +1,51 @@
+import { acceptanceChecks, versionChecks } from './catalog/acceptance-checks.ts';
+import { dueChecks, furtherVersionChecks, listingChecks, settlementChecks } from './catalog/delivery-checks.ts';
+import { destinationChecks, failureChecks } from './catalog/destination-checks.ts';
+import { episodeChecks, episodeMarkChecks } from './catalog/episode-checks.ts';
+import type { Check } from './catalog/fixtures.ts';
+import { leaseChecks, rankChecks, restartChecks } from './catalog/lease-checks.ts';
+import { randomOperations } from './catalog/random-operations.ts';
+import type { ContractOptions } from './contract.ts';
+
+/**
+ * Registers the tests that every `Catalog` passes, one for each promise of its interface.
+ *
+ * @example
+ * catalogContract({ test, makeStore: async () => ({ store: myStore(), dispose: async () => {} }) });
+ */
+export function catalogContract(options: ContractOptions): void {
+  const check: Check = (name, run) =>
+    options.test(`catalog: ${name}`, async () => {
+      const { store, dispose } = await options.makeStore();
+      let opened = await store.open();
+      try {
+        await opened.catalog.registerDestination('pacs');
+        await opened.catalog.registerDestination('archive');
+        await run({
+          catalog: opened.catalog,
+          async reopen() {
+            await opened.close();
+            opened = await store.open();
+            return opened.catalog;
+          },
+        });
+      } finally {
+        await opened.close();
+        await dispose();
+      }
+    });
+  acceptanceChecks(check);
+  versionChecks(check);
+  rankChecks(check);
+  leaseChecks(check);
+  restartChecks(check);
+  settlementChecks(check);
+  dueChecks(check);
+  furtherVersionChecks(check);
+  listingChecks(check);
+  destinationChecks(check);
+  episodeChecks(check);
+  episodeMarkChecks(check);
+  failureChecks(check);
+  check('keeps its balance through random operations', ({ catalog, reopen }) => randomOperations(catalog, reopen));
+}

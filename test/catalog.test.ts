@@ -1,0 +1,407 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { DatabaseSync } from 'node:sqlite';
+import type { Worker } from 'node:worker_threads';
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { SpillwayError } from '../src/errors.ts';
+import type { Acceptance, Catalog } from '../src/storage/catalog.ts';
+import { MemoryBlobStore } from '../src/storage/memory/memory-blob-store.ts';
+import { MemoryCatalog } from '../src/storage/memory/memory-catalog.ts';
+import { memoryStore } from '../src/storage/memory/memory-store.ts';
+import { MemoryTables } from '../src/storage/memory/memory-tables.ts';
+import { FIND_VERSION, IS_HELD } from '../src/storage/sqlite/acceptance-operations.ts';
+import { Connection } from '../src/storage/sqlite/connection.ts';
+import {
+  DUE_DELIVERIES,
+  FIRST_OPEN_OF_INSTANCE,
+  LEASABLE_STUDIES,
+  LEASED_DELIVERY,
+  NEXT_DUE,
+  voidLeases,
+} from '../src/storage/sqlite/delivery-operations.ts';
+import type { CatalogOperations } from '../src/storage/sqlite/operations.ts';
+import { SCHEMA } from '../src/storage/sqlite/schema.ts';
+import { openSqliteCatalog } from '../src/storage/sqlite/sqlite-catalog.ts';
+import { catalogOperations, toStoreError } from '../src/storage/sqlite/sqlite-database.ts';
+import type { Store } from '../src/storage/store.ts';
+import { catalogContract } from '../src/testing/catalog-contract.ts';
+
+function sqliteStore(directory: string): Store {
+  const blobs = new MemoryBlobStore();
+  return {
+    async open() {
+      const catalog = await openSqliteCatalog({ file: join(directory, 'catalog.db') });
+      return { catalog, blobs, close: () => catalog.close() };
+    },
+  };
+}
+
+async function temporaryDirectory(): Promise<{ directory: string; dispose(): Promise<void> }> {
+  const directory = await mkdtemp(join(tmpdir(), 'spillway-catalog-'));
+  return { directory, dispose: () => rm(directory, { recursive: true, force: true }) };
+}
+
+describe('in memory', () => {
+  catalogContract({ test, makeStore: async () => ({ store: memoryStore(), dispose: async () => {} }) });
+
+  test('a second opening at a time is refused', async () => {
+    const store = memoryStore();
+    const opened = await store.open();
+    await expect(store.open()).rejects.toMatchObject({ code: 'SPILLWAY_STORE_LOCKED' });
+    await opened.close();
+    const again = await store.open();
+    await opened.close();
+    await expect(store.open()).rejects.toMatchObject({ code: 'SPILLWAY_STORE_LOCKED' });
+    await again.close();
+  });
+});
+
+describe('SQLite', () => {
+  catalogContract({
+    test,
+    makeStore: async () => {
+      const { directory, dispose } = await temporaryDirectory();
+      return { store: sqliteStore(directory), dispose };
+    },
+  });
+
+  let directory: string;
+  let file: string;
+  let dispose: () => Promise<void>;
+  beforeEach(async () => {
+    ({ directory, dispose } = await temporaryDirectory());
+    file = join(directory, 'catalog.db');
+  });
+  afterEach(() => dispose());
+
+  test('its files can be read by their owner alone', async () => {
+    const catalog = await openSqliteCatalog({ file });
+    await catalog.registerDestination('pacs');
+    for (const path of [file, `${file}-wal`]) expect((await stat(path)).mode & 0o777).toBe(0o600);
+    await catalog.close();
+    expect(await readdir(directory), 'a closed catalog is one file').toEqual(['catalog.db']);
+  });
+
+  test('a second opening at a time is refused, and the first goes on', async () => {
+    const catalog = await openSqliteCatalog({ file });
+    await expect(openSqliteCatalog({ file })).rejects.toMatchObject({ code: 'SPILLWAY_STORE_LOCKED' });
+    await catalog.registerDestination('pacs');
+    await catalog.close();
+    await (await openSqliteCatalog({ file })).close();
+  });
+
+  test('a database of an unknown version is refused and left as it is', async () => {
+    await (await openSqliteCatalog({ file })).close();
+    pragma(file, 'PRAGMA user_version = 2');
+    await expect(openSqliteCatalog({ file })).rejects.toMatchObject({ code: 'SPILLWAY_STORE_FORMAT' });
+    expect(pragma(file, 'PRAGMA user_version')).toEqual({ user_version: 2 });
+    pragma(file, 'PRAGMA user_version = 1');
+    await (await openSqliteCatalog({ file })).close();
+  });
+
+  test("another program's database and a file that is none are refused", async () => {
+    pragma(file, 'CREATE TABLE theirs (a)');
+    pragma(file, 'PRAGMA user_version = 1');
+    await expect(openSqliteCatalog({ file })).rejects.toMatchObject({ code: 'SPILLWAY_STORE_FORMAT' });
+    const text = join(directory, 'text');
+    await writeFile(text, 'This is a letter, not a database. '.repeat(100));
+    await expect(openSqliteCatalog({ file: text })).rejects.toMatchObject({ code: 'SPILLWAY_STORE_FORMAT' });
+  });
+
+  test('a file that cannot be made is a coded error with its cause', async () => {
+    const opening = openSqliteCatalog({ file: join(directory, 'missing', 'catalog.db') });
+    await expect(opening).rejects.toMatchObject({ code: 'SPILLWAY_STORE_FAILED', cause: expect.any(Error) });
+    await expect(opening).rejects.toThrow(/ENOENT/);
+  });
+
+  test('a database without room is full, and what was accepted before stays', () => {
+    const database = tables();
+    const operations = catalogOperations(new Connection(database));
+    operations.registerDestination('pacs');
+    database.exec('PRAGMA max_page_count = 60');
+    let accepted = 0;
+    const acceptAll = () => {
+      for (; accepted < 10_000; accepted += 1) operations.accept([offer(accepted)]);
+    };
+    expect(acceptAll).toThrow();
+    try {
+      acceptAll();
+    } catch (error) {
+      expect(toStoreError(error, file)).toMatchObject({ code: 'SPILLWAY_STORE_FULL', isRetryable: true });
+    }
+    expect(accepted).toBeGreaterThan(0);
+    expect(operations.versions({ limit: 10_000 })).toHaveLength(accepted);
+    expect(operations.destinations()[0]?.pending).toBe(accepted);
+    database.exec('PRAGMA max_page_count = 1000');
+    expect(operations.accept([offer(accepted)])[0]?.outcome).toBe('created');
+    database.close();
+  });
+
+  test('when its thread dies, calls in flight and later ones fail, and the store can be opened again', async () => {
+    const started = new Promise<Worker>((resolve) => process.once('worker', resolve));
+    const catalog = await openSqliteCatalog({ file });
+    const worker = await started;
+    await catalog.registerDestination('pacs');
+    const inFlight = Promise.allSettled(Array.from({ length: 50 }, (_, index) => catalog.accept([offer(index)])));
+    await worker.terminate();
+    const outcomes = await inFlight;
+    expect(outcomes).toContainEqual(
+      expect.objectContaining({ reason: expect.objectContaining({ code: 'SPILLWAY_STORE_FAILED' }) }),
+    );
+    await expect(catalog.lastArrivalId()).rejects.toMatchObject({ code: 'SPILLWAY_STORE_FAILED' });
+    await catalog.close();
+    const again = await openSqliteCatalog({ file });
+    const found = await again.versions({ limit: 100 });
+    expect(found.length).toBeGreaterThanOrEqual(outcomes.filter(({ status }) => status === 'fulfilled').length);
+    await again.close();
+  });
+
+  test.each([
+    ['leaseStudies', LEASABLE_STUDIES, ['work_by_rank']],
+    ['dueDeliveries', DUE_DELIVERIES, ['deliveries_open', 'sqlite_autoindex_work', 'sqlite_autoindex_versions']],
+    ['nextDueAt', NEXT_DUE, ['deliveries_deferred (destination_key=? AND not_before>?)']],
+    ['findVersion', FIND_VERSION, ['versions_by_instance']],
+    ['accept', IS_HELD, ['versions_by_instance', 'deliveries_by_arrival (arrival_id=? AND destination_key=?)']],
+    ['settle', LEASED_DELIVERY, ['d USING INTEGER PRIMARY KEY', 'work_by_lease']],
+    ['settle', FIRST_OPEN_OF_INSTANCE, ['deliveries_by_arrival (arrival_id=? AND destination_key=?)']],
+  ])('%s works by index', (method, sql, indexes) => {
+    const database = tables();
+    const steps = database.prepare(`EXPLAIN QUERY PLAN ${sql}`).all();
+    database.close();
+    const plan = steps.map(({ detail }) => String(detail)).join('\n');
+    expect(plan).not.toMatch(/SCAN/);
+    // The open deliveries of one SOP Instance UID are few; nothing else may be sorted.
+    if (method !== 'settle') expect(plan).not.toMatch(/TEMP B-TREE/);
+    for (const index of indexes) expect(plan).toContain(index);
+  });
+
+  test('nothing acknowledged is lost when the process is killed', async () => {
+    const child = spawn(process.execPath, ['--input-type=module', '-e', ACCEPT_FOR_EVER, file], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const printed: string[] = [];
+    for await (const line of createInterface({ input: child.stdout })) {
+      printed.push(line);
+      if (printed.length === 60) child.kill('SIGKILL');
+    }
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    expect(child.signalCode).toBe('SIGKILL');
+    expect(printed.length).toBeGreaterThanOrEqual(60);
+    const catalog = await openSqliteCatalog({ file });
+    const found = new Set((await catalog.versions({ limit: 100_000 })).map(({ arrivalId }) => arrivalId));
+    expect(printed.filter((arrivalId) => !found.has(arrivalId))).toEqual([]);
+    const [destination] = await catalog.destinations();
+    expect(destination?.pending).toBe(found.size);
+    await catalog.close();
+  }, 30_000);
+
+  test('an idle catalog lets the process end, a call in flight does not', async () => {
+    const child = spawn(process.execPath, ['--input-type=module', '-e', ACCEPT_AND_FORGET, file], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const lines: string[] = [];
+    for await (const line of createInterface({ input: child.stdout })) lines.push(line);
+    if (child.exitCode === null) await once(child, 'exit');
+    expect(lines).toEqual(['created']);
+    expect(child.exitCode).toBe(0);
+  }, 30_000);
+});
+
+test('memory and SQLite answer alike, whatever is done to them', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 60 }), async (steps) => {
+      const connection = new Connection(tables());
+      const memory = new MemoryTables();
+      const sqlite = new Pair(catalogOperations(connection), () => voidLeases(connection));
+      const plain = new Pair(new MemoryCatalog(memory), () => memory.voidLeases());
+      for (const each of [sqlite, plain]) {
+        for (const destinationId of DESTINATIONS) await each.catalog.registerDestination(destinationId);
+      }
+      for (const each of steps) expect(await plain.run(each)).toEqual(await sqlite.run(each));
+      connection.close();
+    }),
+    { numRuns: 300 },
+  );
+}, 60_000);
+
+const DESTINATIONS = ['a', 'b'] as const;
+const STATES = ['pending', 'sent', 'verified', 'quarantined', 'discarded'] as const;
+const small = fc.nat({ max: 5 });
+const step = fc.record({
+  kind: fc.constantFrom(
+    'accept',
+    'accept',
+    'lease',
+    'settle',
+    'settle',
+    'release',
+    'tiers',
+    'episode',
+    'end',
+    'retire',
+    'restart',
+  ),
+  destinationId: fc.constantFrom(...DESTINATIONS),
+  state: fc.constantFrom(...STATES),
+  numbers: fc.tuple(small, small, small, small),
+});
+type Step = typeof step extends fc.Arbitrary<infer Value> ? Value : never;
+
+/** One catalog with the leases taken from it. Ids and leases differ between catalogs, so they stay inside. */
+class Pair {
+  readonly catalog: Catalog | CatalogOperations;
+  readonly #restart: () => void;
+  #arrivals = 0;
+  readonly #leases: { destinationId: string; studyInstanceUid: string; lease: number }[] = [];
+
+  constructor(catalog: Catalog | CatalogOperations, restart: () => void) {
+    this.catalog = catalog;
+    this.#restart = restart;
+  }
+
+  /** Carries one step out and shows what the catalog says afterwards. */
+  async run(step: Step): Promise<unknown> {
+    return [await this.#act(step), await this.#show(step)];
+  }
+
+  async #act({ kind, destinationId, state, numbers: [first, second, third, fourth] }: Step): Promise<unknown> {
+    const { catalog } = this;
+    if (kind === 'accept') {
+      this.#arrivals += 1;
+      const rank = { tier: third % 3, urgency: 'unknown', acquiredAt: fourth, estimated: second % 2 === 0 } as const;
+      const study = `1.${first % 3}`;
+      // Some instances occur in more than one study.
+      const offered = offer(this.#arrivals, study, `1.9.${second}`, `${third % 3}`);
+      const to = fourth % 2 === 0 ? DESTINATIONS : [destinationId];
+      const deliveries = to.map((each) => ({ destinationId: each, rank }));
+      return outcomeOf(async () => (await catalog.accept([{ ...offered, deliveries }])).map(({ outcome }) => outcome));
+    }
+    if (kind === 'lease') {
+      const leased = await catalog.leaseStudies({ destinationId, now: first * 10, limit: 1 + (second % 3) });
+      this.#leases.push(...leased.map(({ studyInstanceUid, lease }) => ({ destinationId, studyInstanceUid, lease })));
+      return leased.map(({ lease, ...shown }) => shown);
+    }
+    if (kind === 'settle') {
+      const leased = this.#leases[first % Math.max(1, this.#leases.length)];
+      if (leased === undefined) return null;
+      const due = await catalog.dueDeliveries({ ...leased, now: second * 10, afterId: 0, limit: 1 + third });
+      const settlements = due.map(({ id }) => ({
+        deliveryId: id,
+        lease: leased.lease,
+        state,
+        evidence: 'answered' as const,
+        attempts: fourth,
+        reason: null,
+        notBefore: fourth * 10,
+      }));
+      return (await catalog.settle(settlements)).length;
+    }
+    if (kind === 'release') {
+      const [leased] = this.#leases.splice(first % Math.max(1, this.#leases.length), 1);
+      if (leased === undefined) return null;
+      const release = { destinationId: leased.destinationId, leases: [leased.lease] };
+      return catalog.releaseStudies(second % 2 === 0 ? release : { ...release, deferUntil: third * 10 });
+    }
+    if (kind === 'tiers') {
+      return catalog.setTiers({ destinationId, tiers: [{ studyInstanceUid: `1.${first % 3}`, tier: second }] });
+    }
+    if (kind === 'episode')
+      return catalog.openEpisode({ destinationId, cause: 'c', startedAt: first, detectedAt: second });
+    if (kind === 'end') {
+      const as = (['ended', 'drained', 'closed'] as const)[second % 3] ?? 'ended';
+      return outcomeOf(async () => catalog.markEpisode({ episodeId: 1 + first, as, at: third }));
+    }
+    if (kind === 'retire') {
+      await catalog.retireDestination({ destinationId, reason: 'r', by: 'b', at: first });
+      return second > 0 ? catalog.registerDestination(destinationId) : null;
+    }
+    return this.#restart();
+  }
+
+  async #show({ destinationId, numbers: [first] }: Step): Promise<unknown> {
+    const { catalog } = this;
+    const deliveries = await Promise.all(
+      STATES.map((state) => catalog.deliveries({ destinationId, state, afterId: 0, limit: 1000 })),
+    );
+    const due = await Promise.all(
+      ['1.0', '1.1', '1.2'].map((studyInstanceUid) =>
+        catalog.dueDeliveries({ destinationId, studyInstanceUid, now: first * 10, afterId: 0, limit: 1000 }),
+      ),
+    );
+    const episodes = await catalog.episodes({ limit: 100 });
+    return {
+      destinations: await catalog.destinations(),
+      deliveries: [...deliveries, ...due].map((list) => list.map(({ id, ...shown }) => shown)),
+      next: await catalog.nextDueAt({ destinationId, now: first * 10 }),
+      backlog: await catalog.backlog(destinationId),
+      ranked: await catalog.rankedStudies({ destinationId, limit: 1000 }),
+      episodes,
+      counts: await Promise.all(episodes.map(({ id }) => catalog.countEpisode(id))),
+      remains: await Promise.all(episodes.map(({ id }) => catalog.episodeRemains(id))),
+    };
+  }
+}
+
+async function outcomeOf(call: () => Promise<unknown>): Promise<unknown> {
+  try {
+    return await call();
+  } catch (error) {
+    return error instanceof SpillwayError ? error.code : error;
+  }
+}
+
+function tables(): DatabaseSync {
+  const database = new DatabaseSync(':memory:');
+  database.exec(SCHEMA);
+  return database;
+}
+
+function pragma(path: string, sql: string): unknown {
+  const database = new DatabaseSync(path);
+  try {
+    return database.prepare(sql).get();
+  } finally {
+    database.close();
+  }
+}
+
+function offer(number: number, study = '1.1', sop = `1.2.${number}`, digest = 'a'): Acceptance {
+  const identity = {
+    studyInstanceUid: study,
+    seriesInstanceUid: '1.1.1',
+    sopInstanceUid: sop,
+    sopClassUid: '1.2.840.10008.5.1.4.1.1.2',
+    transferSyntaxUid: '1.2.840.10008.1.2.1',
+  };
+  const arrivalId = String(number).padStart(9, '0');
+  const rank = { tier: 0, urgency: 'unknown', acquiredAt: 0, estimated: false } as const;
+  return {
+    version: { arrivalId, identity, digest, bytes: 100 + number, blobRef: arrivalId, receivedAt: 1, oddities: [] },
+    attributes: {},
+    source: null,
+    deliveries: [{ destinationId: 'pacs', rank }],
+  };
+}
+
+// Scripts for another process; they find the sources by their place, and the catalog's file in the first argument.
+const OPEN_CATALOG = `
+const { openSqliteCatalog } = await import(${JSON.stringify(new URL('../src/storage/sqlite/sqlite-catalog.ts', import.meta.url).href)});
+const catalog = await openSqliteCatalog({ file: process.argv[1] });
+await catalog.registerDestination('pacs');
+const offer = ${offer.toString()};
+`;
+const ACCEPT_FOR_EVER = `${OPEN_CATALOG}
+for (let number = 0; ; number += 4) {
+  const batch = [0, 1, 2, 3].map((index) => offer(number + index));
+  await Promise.all(batch.map(async (each) => {
+    const [{ version }] = await catalog.accept([each]);
+    console.log(version.arrivalId);
+  }));
+}`;
+const ACCEPT_AND_FORGET = `${OPEN_CATALOG}
+catalog.accept([offer(1)]).then(([{ outcome }]) => console.log(outcome));`;

@@ -1,0 +1,19 @@
+import type { VirtualClock } from '../../src/testing/virtual-clock.ts';
+
+const STEP_MS = 100;
+const MAX_STEPS = 20_000;
+
+/** Lets virtual time pass, and real input and output happen, until the condition holds. */
+export async function until(
+  clock: VirtualClock,
+  condition: () => boolean | Promise<boolean>,
+  what: string = condition.toString(),
+): Promise<void> {
+  for (let step = 0; step < MAX_STEPS; step += 1) {
+    if (await condition()) return;
+    // Real work goes first: several turns of the event loop for each step of the clock.
+    for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    clock.advance(STEP_MS);
+  }
+  throw new Error(`It never came about in ${(STEP_MS * MAX_STEPS) / 1000} virtual seconds: ${what}`);
+}
