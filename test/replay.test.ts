@@ -189,6 +189,19 @@ describe('delivery', () => {
     expect(await pacs(r)).toMatchObject({ verified: 1 });
   });
 
+  test('an instance that brings every connection down is put aside in the end, and the rest goes on', async () => {
+    const r = await rig();
+    const instances = study(1, 6);
+    const bad = instances[0]?.identity.sopInstanceUid;
+    r.peer.respond = ({ sopInstanceUid }) =>
+      sopInstanceUid === bad ? { kind: 'ambiguous', reason: 'connection reset' } : { kind: 'stored' };
+    await accept(r, instances);
+    await until(r.clock, () => named(r, 'quarantine').length === 1, 'quarantined');
+    expect(await pacs(r)).toMatchObject({ verified: 5, quarantined: 1 });
+    expect(r.peer.requests.filter((request) => request.includes(bad ?? '')).length).toBeLessThan(15);
+    expect(named(r, 'outage').length).toBeLessThan(3);
+  });
+
   test('push-back slows the destination and costs nothing', async () => {
     const r = await rig();
     let busy = 5;

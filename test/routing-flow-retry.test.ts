@@ -150,7 +150,11 @@ describe('after a send', () => {
             assertSound(decision, delivery.attempts, neededEvidence(delivery, view));
             const isFree = ['push-back', 'unreachable', 'ambiguous'].includes(outcome.kind);
             if (isFree)
-              expect(decision).toEqual({ do: 'requeue', lookUpFirst: outcome.kind === 'ambiguous', alone: false });
+              expect(decision).toEqual({
+                do: 'requeue',
+                lookUpFirst: outcome.kind === 'ambiguous',
+                alone: outcome.kind === 'ambiguous',
+              });
             if (delivery.furtherVersion && decision.do === 'settle') expect(decision.state).not.toBe('verified');
           }
         }

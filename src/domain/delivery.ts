@@ -48,7 +48,7 @@ export interface Delivery {
   readonly blobRef: string;
   readonly state: DeliveryState;
   readonly evidence: Evidence;
-  /** Definite refusals and answers that said nothing; outages and push-back never count. */
+  /** Refusals, answers that said nothing, and questions that brought no evidence; outages and push-back never count. */
   readonly attempts: number;
   /** Other versions were offered under the same SOP Instance UID, so that only `compared` can settle it. */
   readonly furtherVersion: boolean;

@@ -37,6 +37,8 @@ export class DeliveryWorker {
   readonly #lookUpFirst = new Set<number>();
   /** Deliveries that may be what spoiled a request of several. */
   readonly #alone = new Set<number>();
+  /** Connections lost over a delivery since the last outage. */
+  readonly #lostAnswers = new Map<number, number>();
   /** Studies that were being sent when the process last ended. */
   readonly #interrupted = new Set<string>();
 
@@ -46,6 +48,11 @@ export class DeliveryWorker {
       const stale = new Set(await options.catalog.settle(batch));
       return batch.map((settlement) => !stale.has(settlement.deliveryId));
     }, MAX_SETTLE_BATCH);
+  }
+
+  /** An outage explains every connection that was lost before it. */
+  outageBegan(): void {
+    this.#lostAnswers.clear();
   }
 
   /** All of a study's deliveries are looked up before they are sent. */
@@ -73,9 +80,12 @@ export class DeliveryWorker {
     const results = await this.#attempt(study, deliveries);
     if (results === undefined) return;
     const alone = deliveries.length === 1;
-    const decisions = deliveries.map((delivery, index) =>
-      afterSend(delivery, outcomeAt(results, index), this.#view(), alone, this.#options.retry),
-    );
+    const decisions = deliveries.map((delivery, index) => {
+      const outcome = outcomeAt(results, index);
+      const lostAnswers = (this.#lostAnswers.get(delivery.id) ?? 0) + (outcome.kind === 'ambiguous' ? 1 : 0);
+      if (lostAnswers > 0) this.#lostAnswers.set(delivery.id, lostAnswers);
+      return afterSend({ ...delivery, lostAnswers }, outcome, this.#view(), alone, this.#options.retry);
+    });
     await this.#apply(study, deliveries, decisions);
     const event = eventOfSend(results);
     if (event !== undefined) this.#options.dispatch(event);
@@ -186,6 +196,7 @@ export class DeliveryWorker {
     this.#options.window.done(study, [delivery.id]);
     this.#lookUpFirst.delete(delivery.id);
     this.#alone.delete(delivery.id);
+    if (state !== 'pending') this.#lostAnswers.delete(delivery.id);
     if (!recorded) return;
     const { destinationId, arrivalId, identity } = delivery;
     const event = { destinationId, arrivalId, identity, state, evidence, reason };

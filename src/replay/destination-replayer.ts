@@ -203,6 +203,7 @@ export class DestinationReplayer {
         this.#wakeAt(effect.at);
         return;
       case 'outage':
+        this.#worker.outageBegan();
         this.#changeEpisode(async () => {
           this.#options.emit('outage', await this.#episodes.begin(effect.cause, effect.startedAt, at));
         });

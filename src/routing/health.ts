@@ -8,7 +8,7 @@ export interface HealthStatus {
    * outage, it is being asked. `recovering`: it stores again, and is loaded slowly.
    */
   readonly phase: HealthPhase;
-  /** Since when, ms since the epoch. */
+  /** Since when, ms since the epoch; `down` and `probing` both since the outage was declared. */
   readonly since: number;
   /** Why, for a person. */
   readonly reason: string;
@@ -24,8 +24,9 @@ export interface HealthPolicy {
   /** First and greatest pause between probes; it doubles, with full jitter on its upper half. */
   readonly probeIntervalMs: number;
   readonly maxProbeIntervalMs: number;
-  /** Requests in a row that must succeed before a recovering destination is up. */
+  /** Requests in a row that must succeed before a recovering destination is up, or time without any failure. */
   readonly successesToUp: number;
+  readonly calmToUpMs: number;
 }
 
 export const defaultHealthPolicy: HealthPolicy = {
@@ -35,6 +36,7 @@ export const defaultHealthPolicy: HealthPolicy = {
   probeIntervalMs: 1_000,
   maxProbeIntervalMs: 30_000,
   successesToUp: 10,
+  calmToUpMs: 60_000,
 };
 
 export type HealthEvent =
@@ -113,11 +115,16 @@ export function stepHealth(
       return event.alive ? { state, effects: [{ type: 'trial' }] } : failed(state, event.reason, at, random, policy);
     case 'trial-ended':
       if (state.phase !== 'suspect' && state.phase !== 'probing') return { state, effects: [] };
-      return event.alive ? revived(state, at) : failed(state, event.reason, at, random, policy);
+      return event.alive ? revived(state, at, policy) : failed(state, event.reason, at, random, policy);
     case 'tick':
+      if (state.phase === 'recovering') {
+        const calmAt = state.since + policy.calmToUpMs;
+        if (at < calmAt) return { state, effects: [{ type: 'wake', at: calmAt }] };
+        return { state: { ...state, phase: 'up', since: at, reason: 'it has been calm' }, effects: [] };
+      }
       if (state.phase !== 'down') return { state, effects: [] };
       if (at < state.nextProbeAt) return { state, effects: [{ type: 'wake', at: state.nextProbeAt }] };
-      return { state: { ...state, phase: 'probing', since: at }, effects: [{ type: 'probe' }] };
+      return { state: { ...state, phase: 'probing' }, effects: [{ type: 'probe' }] };
   }
 }
 
@@ -141,17 +148,18 @@ function failed(state: HealthState, reason: string, at: number, random: number, 
   // The upper half only: an outage that ends is to be noticed soon, and a probe costs next to nothing.
   const nextProbeAt = at + Math.round(ceiling * (0.5 + random / 2));
   const wake = { type: 'wake' as const, at: nextProbeAt };
-  const next: HealthState = { ...state, phase: 'down', since: at, reason, failedProbes, nextProbeAt };
+  const next: HealthState = { ...state, phase: 'down', reason, failedProbes, nextProbeAt };
   if (state.phase !== 'suspect') return { state: next, effects: [wake] };
   const outage = { type: 'outage' as const, cause: reason, startedAt: state.failures[0] ?? at };
-  return { state: next, effects: [outage, wake] };
+  return { state: { ...next, since: at }, effects: [outage, wake] };
 }
 
-function revived(state: HealthState, at: number) {
+function revived(state: HealthState, at: number, policy: HealthPolicy) {
   const calm = { ...state, since: at, failures: [], softRefusals: 0, failedProbes: 0, successes: 0 };
   if (state.phase === 'suspect') {
     return { state: { ...calm, phase: 'up' as const, reason: 'it was asked and stores' }, effects: [] };
   }
   const next: HealthState = { ...calm, phase: 'recovering', reason: 'it stores again' };
-  return { state: next, effects: [{ type: 'recovery' as const }] };
+  const wake = { type: 'wake' as const, at: at + policy.calmToUpMs };
+  return { state: next, effects: [{ type: 'recovery' as const }, wake] };
 }

@@ -6,6 +6,8 @@ export interface RetryPolicy {
   readonly refusedRetryMs: number;
   /** Answers that said nothing of an instance before it is put aside. */
   readonly maxUnanswered: number;
+  /** Connections lost over one instance alone, outside an outage, that count as such an answer each from then on. */
+  readonly maxLostAnswers: number;
   /** Pause before a look-up that found nothing is repeated; indexes lag behind storage. */
   readonly lookUpGraceMs: number;
   /** Look-ups without evidence, resends among them, before a delivery is put aside. */
@@ -15,6 +17,7 @@ export interface RetryPolicy {
 export const defaultRetryPolicy: RetryPolicy = {
   refusedRetryMs: 30_000,
   maxUnanswered: 5,
+  maxLostAnswers: 3,
   lookUpGraceMs: 15_000,
   maxLookUps: 8,
 };
@@ -23,6 +26,8 @@ export const defaultRetryPolicy: RetryPolicy = {
 export interface DeliveryView {
   readonly attempts: number;
   readonly furtherVersion: boolean;
+  /** Connections lost over it since the last outage; an outage explains those before it. @default 0 */
+  readonly lostAnswers?: number;
 }
 
 /** What the destination lets be asked, and what is asked of it. */
@@ -93,14 +98,21 @@ export function afterSend(
     case 'unreachable':
       return { do: 'requeue', lookUpFirst: false, alone: false };
     case 'ambiguous':
-      return { do: 'requeue', lookUpFirst: true, alone: false };
-    case 'unanswered':
-      if (!alone) return { do: 'requeue', lookUpFirst: true, alone: true };
-      if (attempts + 1 >= policy.maxUnanswered) {
-        return settle('quarantined', 'accepted', attempts + 1, `never answered: ${outcome.reason}`);
+      // One instance that brings every connection down must not be tried for ever before all others.
+      if (!alone || (delivery.lostAnswers ?? 0) < policy.maxLostAnswers) {
+        return { do: 'requeue', lookUpFirst: true, alone: true };
       }
-      return settle('pending', 'accepted', attempts + 1, outcome.reason, policy.refusedRetryMs);
+      return unanswered(attempts, outcome.reason, policy);
+    case 'unanswered':
+      return alone ? unanswered(attempts, outcome.reason, policy) : { do: 'requeue', lookUpFirst: true, alone: true };
   }
+}
+
+function unanswered(attempts: number, reason: string, policy: RetryPolicy): Decision {
+  if (attempts + 1 >= policy.maxUnanswered) {
+    return settle('quarantined', 'accepted', attempts + 1, `never answered: ${reason}`);
+  }
+  return settle('pending', 'accepted', attempts + 1, reason, policy.refusedRetryMs);
 }
 
 /**
