@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import type { Clock } from './domain/clock.ts';
 import { messageOf, SpillwayError } from './errors.ts';
 
 /**
@@ -12,27 +13,32 @@ export type InstanceSource = string | URL | Uint8Array | ReadableStream<Uint8Arr
 /** Pieces that a caller's whole instance in memory is written in. */
 const SLICE_BYTES = 1024 * 1024;
 
+export interface SourceOptions {
+  readonly expectedBytes: number | undefined;
+  readonly signal: AbortSignal;
+  readonly clock: Clock;
+  /** A source that gives nothing for so long has died. */
+  readonly idleTimeoutMs: number;
+}
+
 /**
  * Opens a source. Its own failures come while it is read, as `SPILLWAY_INCOMPLETE`: so does an end that comes before or
  * after `expectedBytes` (for a file, its size).
  */
-export async function openSource(
-  source: InstanceSource,
-  expectedBytes: number | undefined,
-  signal: AbortSignal | undefined,
-): Promise<AsyncIterable<Uint8Array>> {
+export async function openSource(source: InstanceSource, options: SourceOptions): Promise<AsyncIterable<Uint8Array>> {
+  const { expectedBytes } = options;
   if (source instanceof Uint8Array) return whole(slices(source), expectedBytes);
   if (typeof source === 'string' || source instanceof URL) {
     try {
       const path = typeof source === 'string' ? source : fileURLToPath(source);
       const { size } = await stat(path);
-      return whole(guarded(createReadStream(path), signal), expectedBytes ?? size);
+      return whole(guarded(createReadStream(path), options), expectedBytes ?? size);
     } catch (error) {
       throw incomplete(`a readable file`, error);
     }
   }
   if (typeof source === 'object' && source !== null && Symbol.asyncIterator in source) {
-    return whole(guarded(source, signal), expectedBytes);
+    return whole(guarded(source, options), expectedBytes);
   }
   throw new SpillwayError(
     'SPILLWAY_OPTION_INVALID',
@@ -62,12 +68,12 @@ async function* whole(
 }
 
 /** Turns whatever a stream throws into a coded error, refuses what is no bytes, and ends it when aborted. */
-async function* guarded(stream: AsyncIterable<unknown>, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+async function* guarded(stream: AsyncIterable<unknown>, options: SourceOptions): AsyncGenerator<Uint8Array> {
   const iterator = stream[Symbol.asyncIterator]();
   let finished = false;
   try {
     for (;;) {
-      const result = await nextOrAbort(iterator, signal);
+      const result = await nextInTime(iterator, options);
       if (result.done) {
         finished = true;
         return;
@@ -87,23 +93,27 @@ async function* guarded(stream: AsyncIterable<unknown>, signal: AbortSignal | un
   }
 }
 
-async function nextOrAbort(
+async function nextInTime(
   iterator: AsyncIterator<unknown>,
-  signal: AbortSignal | undefined,
+  { signal, clock, idleTimeoutMs }: SourceOptions,
 ): Promise<IteratorResult<unknown>> {
   const next = iterator.next().catch((error: unknown) => {
     throw error instanceof SpillwayError ? error : incomplete('the whole instance', error);
   });
-  if (signal === undefined) return next;
   let onAbort = () => {};
-  const aborted = new Promise<never>((_, reject) => {
+  let cancel = () => {};
+  const given = new Promise<never>((_, reject) => {
     onAbort = () => reject(abortedError(signal));
+    cancel = clock.schedule(idleTimeoutMs, () => {
+      reject(incomplete('the whole instance', new Error(`nothing came for ${idleTimeoutMs} ms`)));
+    });
     if (signal.aborted) onAbort();
     else signal.addEventListener('abort', onAbort, { once: true });
   });
   try {
-    return await Promise.race([next, aborted]);
+    return await Promise.race([next, given]);
   } finally {
+    cancel();
     signal.removeEventListener('abort', onAbort);
     next.catch(() => {}); // the loser of the race must not be an unhandled rejection
   }

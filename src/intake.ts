@@ -49,6 +49,7 @@ export interface IntakeOptions {
   readonly timeZone: string | undefined;
   readonly maxInstanceBytes: number;
   readonly maxConcurrentAccepts: number;
+  readonly sourceIdleTimeoutMs: number;
   readonly clock: Clock;
   /** The instant that ages count from at a destination. */
   readonly referenceAt: (destinationId: string, now: number) => number;
@@ -86,10 +87,14 @@ export class Intake {
     const signal = options.signal === undefined ? closing : AbortSignal.any([options.signal, closing]);
     return this.#slots.add(async () => {
       if (signal.aborted) throw abortedError(signal);
-      const chunks = await openSource(source, options.expectedBytes, signal);
       const writer = await this.#options.store.blobs.create();
       let instance: DigestedInstance;
       try {
+        const chunks = await openSource(source, {
+          ...this.#sourceOptions(),
+          expectedBytes: options.expectedBytes,
+          signal,
+        });
         instance = await this.#receive(chunks, writer);
       } catch (error) {
         await this.#abandon(writer);
@@ -97,6 +102,10 @@ export class Intake {
       }
       return this.#inTurn(instance.header.identity.sopInstanceUid, () => this.#record(instance, writer, options));
     });
+  }
+
+  #sourceOptions() {
+    return { clock: this.#options.clock, idleTimeoutMs: this.#options.sourceIdleTimeoutMs };
   }
 
   /** Resolves when every instance that has been read whole by now is accepted or refused. */
@@ -155,7 +164,8 @@ export class Intake {
     try {
       const standing = await store.catalog.findVersion({ ...identity, digest });
       if (standing !== null) {
-        await this.#abandon(writer);
+        if (await store.blobs.has(standing.blobRef)) await this.#abandon(writer);
+        else await this.#restore(standing, writer);
         return receipt('identical', standing.arrivalId, []);
       }
       const source = options.source ?? null;
@@ -180,19 +190,29 @@ export class Intake {
     return receipt(outcome, version.arrivalId, destinations);
   }
 
+  /** A row whose bytes are gone is no promise kept: the same bytes, come again, take their place. */
+  async #restore({ identity, arrivalId, digest }: VersionRecord, writer: BlobWriter): Promise<void> {
+    await writer.place({ identity, arrivalId, digest });
+    await writer.release();
+  }
+
   /**
-   * Commits. When that fails in a way that leaves open whether the row is there, the blob must stay: an identical
-   * instance would be acknowledged by the row alone. The next opening decides by the catalog.
+   * Commits. When that fails but for want of room, the row may come back with the next opening, even if it is not to be
+   * seen now (a commit whose sync failed may be on the disk all the same). So the blob stays, in flight, and the next
+   * opening decides by the catalog.
    */
   async #commit(acceptance: Acceptance, writer: BlobWriter): Promise<AcceptanceResult> {
     let result: AcceptanceResult;
     try {
       result = await this.#commits.submit(acceptance);
     } catch (error) {
+      if (error instanceof SpillwayError && error.code === 'SPILLWAY_STORE_FULL') {
+        await this.#abandon(writer);
+        throw error;
+      }
       const { arrivalId } = acceptance.version;
-      const committed = await this.#options.store.catalog.hasArrival(arrivalId).catch(() => undefined);
-      if (committed === false) await this.#abandon(writer);
-      if (committed !== true) throw error;
+      const committed = await this.#options.store.catalog.hasArrival(arrivalId).catch(() => false);
+      if (!committed) throw error;
       result = { outcome: 'created', version: acceptance.version };
     }
     if (result.outcome === 'identical') await this.#abandon(writer);
@@ -204,6 +224,8 @@ export class Intake {
     let ids: readonly string[];
     try {
       ids = this.#options.route(instance, source);
+      // An async route is refused below; its rejection must not end the process.
+      if (ids instanceof Promise) ids.catch(() => {});
     } catch (error) {
       throw new SpillwayError('SPILLWAY_ROUTE_INVALID', `route threw: ${messageOf(error)}. Nothing was kept.`, {
         cause: error,

@@ -16,6 +16,7 @@ export interface ResolvedOptions {
   readonly timeZone: string | undefined;
   readonly maxInstanceBytes: number;
   readonly maxConcurrentAccepts: number;
+  readonly sourceIdleTimeoutMs: number;
   readonly closeTimeoutMs: number;
   readonly clock: Clock;
 }
@@ -28,6 +29,7 @@ const KNOWN = new Set<keyof SpillwayOptions>([
   'timeZone',
   'maxInstanceBytes',
   'maxConcurrentAccepts',
+  'sourceIdleTimeoutMs',
   'closeTimeoutMs',
   'clock',
 ]);
@@ -55,6 +57,7 @@ export function resolveOptions(options: SpillwayOptions): ResolvedOptions {
     timeZone,
     maxInstanceBytes: atLeast('maxInstanceBytes', 1, options.maxInstanceBytes ?? 4 * 1024 ** 3),
     maxConcurrentAccepts: atLeast('maxConcurrentAccepts', 1, options.maxConcurrentAccepts ?? 64),
+    sourceIdleTimeoutMs: atLeast('sourceIdleTimeoutMs', 1, options.sourceIdleTimeoutMs ?? 120_000),
     closeTimeoutMs: atLeast('closeTimeoutMs', 0, options.closeTimeoutMs ?? 10_000),
     clock,
   };

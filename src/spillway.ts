@@ -36,6 +36,8 @@ export interface SpillwayOptions {
   readonly maxInstanceBytes?: number | undefined;
   /** Instances being taken in at once; further calls of `accept` wait, their sources unread. @default 64 */
   readonly maxConcurrentAccepts?: number | undefined;
+  /** A source that gives nothing for so long is given up, in ms: a dead sender must not hold its place. @default 120,000 */
+  readonly sourceIdleTimeoutMs?: number | undefined;
   /** How long `close` waits for instances being taken in, and then for requests in flight, in ms. @default 10,000 */
   readonly closeTimeoutMs?: number | undefined;
   /** @default the system's */
@@ -180,6 +182,7 @@ class OpenedSpillway implements Spillway {
         timeZone: options.timeZone,
         maxInstanceBytes: options.maxInstanceBytes,
         maxConcurrentAccepts: options.maxConcurrentAccepts,
+        sourceIdleTimeoutMs: options.sourceIdleTimeoutMs,
         clock,
         referenceAt: (id, now) => this.#replayers.get(id)?.referenceAt(now) ?? now,
         onAccepted: (version, ranks) => {
@@ -264,8 +267,14 @@ class OpenedSpillway implements Spillway {
     this.#retired.add(id);
     // What was routed to it before is committed first.
     await this.#intake.flush();
+    try {
+      await this.#store.catalog.retireDestination({ destinationId: id, reason, by, at: this.#options.clock.now() });
+    } catch (error) {
+      this.#retired.delete(id);
+      throw error;
+    }
+    // What is still in flight settles nothing any more.
     await this.#replayers.get(id)?.stop(this.#options.closeTimeoutMs);
-    await this.#store.catalog.retireDestination({ destinationId: id, reason, by, at: this.#options.clock.now() });
   }
 
   async drained(options: AbortableOptions = {}): Promise<void> {
@@ -306,7 +315,9 @@ class OpenedSpillway implements Spillway {
     if (guarded === undefined) {
       guarded = (detail) => {
         try {
-          listener(detail as SpillwayEvents[Name]);
+          // A listener may be async, whatever its type says; one that rejects must not end the process.
+          const result: unknown = listener(detail as SpillwayEvents[Name]);
+          if (result instanceof Promise) result.catch((error) => this.#report(error));
         } catch (error) {
           this.#report(error);
         }

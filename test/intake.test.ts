@@ -1,4 +1,4 @@
-import { readdir, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { pathToFileURL } from 'node:url';
@@ -9,8 +9,10 @@ import { fileStore } from '../src/storage/file-store.ts';
 import { memoryStore } from '../src/storage/memory/memory-store.ts';
 import type { Store } from '../src/storage/store.ts';
 import { syntheticInstance } from '../src/testing/synthetic.ts';
+import { VirtualClock } from '../src/testing/virtual-clock.ts';
 import { ScriptedTransport } from './support/scripted-transport.ts';
 import { temporaryDirectory } from './support/temporary-directory.ts';
+import { close, until } from './support/virtual-time.ts';
 
 const small = { rows: 8, columns: 8 };
 
@@ -209,6 +211,32 @@ describe('what accept refuses: a coded error, and nothing stays', () => {
     });
   });
 
+  test('a source that gives nothing for long is given up, and its place is free again', async () => {
+    const directory = await temporaryDirectory();
+    const clock = new VirtualClock(Date.now());
+    const spillway = await open(fileStore({ directory }), {
+      clock,
+      maxConcurrentAccepts: 1,
+      sourceIdleTimeoutMs: 5_000,
+    });
+    const stalled = new PassThrough();
+    stalled.write(good.subarray(0, 300));
+    const call = spillway.accept(stalled);
+    const refused = expect(call).rejects.toMatchObject({
+      code: 'SPILLWAY_INCOMPLETE',
+      message: expect.stringContaining('5000 ms'),
+    });
+    const next = spillway.accept(good);
+    let done = false;
+    void next.then(() => {
+      done = true;
+    });
+    await until(clock, () => done, 'the next one accepted');
+    await refused;
+    expect(await instanceFiles(directory)).toHaveLength(1);
+    await close(clock, spillway);
+  });
+
   test('a stalled source is left when the call is aborted', async () => {
     const directory = await temporaryDirectory();
     const spillway = await open(fileStore({ directory }));
@@ -320,6 +348,42 @@ describe('a commit that fails', () => {
     await expect(spillway.accept(instance)).rejects.toMatchObject({ code: 'SPILLWAY_STORE_FAILED', isRetryable: true });
     const { destinations } = await spillway.status();
     expect(destinations[0]?.backlog.instances).toBe(0);
+  });
+
+  test('a row whose bytes are gone gets them back before it is acknowledged as identical', async () => {
+    const directory = await temporaryDirectory();
+    const spillway = await open(fileStore({ directory }));
+    const receipt = await spillway.accept(instance);
+    const [file = ''] = await instanceFiles(directory);
+    await rm(file);
+    expect(await spillway.accept(instance)).toMatchObject({ outcome: 'identical', arrivalId: receipt.arrivalId });
+    expect(await instanceFiles(directory)).toEqual([file]);
+    expect(Buffer.compare(await readFile(file), instance)).toBe(0);
+  });
+
+  test('whose outcome is open keeps the bytes, until the next opening knows', async () => {
+    const directory = await temporaryDirectory();
+    const inner = fileStore({ directory });
+    let fail = true;
+    const store: Store = {
+      async open() {
+        const opened = await inner.open();
+        const { accept } = opened.catalog;
+        opened.catalog.accept = async (batch) => {
+          if (fail) throw new SpillwayError('SPILLWAY_STORE_FAILED', 'the disk is gone');
+          return accept.call(opened.catalog, batch);
+        };
+        return opened;
+      },
+    };
+    const spillway = await open(store);
+    await expect(spillway.accept(instance)).rejects.toMatchObject({ code: 'SPILLWAY_STORE_FAILED' });
+    expect((await instanceFiles(directory)).filter((file) => file.endsWith('.dcm'))).toHaveLength(1);
+    await spillway.close();
+    fail = false;
+    const again = await open(store);
+    expect(await instanceFiles(directory)).toEqual([]);
+    expect(await again.accept(instance)).toMatchObject({ outcome: 'created' });
   });
 
   test('but is there all the same is what it is: accepted, with its bytes', async () => {

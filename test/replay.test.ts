@@ -7,7 +7,7 @@ import { syntheticInstance, syntheticStudy } from '../src/testing/synthetic.ts';
 import { VirtualClock } from '../src/testing/virtual-clock.ts';
 import type { SendOutcome } from '../src/transports/transport.ts';
 import { ScriptedTransport } from './support/scripted-transport.ts';
-import { until } from './support/virtual-time.ts';
+import { close, until } from './support/virtual-time.ts';
 
 const NOON = Date.parse('2026-03-02T12:00:00Z');
 const HOUR = 3_600_000;
@@ -20,16 +20,6 @@ interface Rig {
   readonly store: SpillwayOptions['store'];
   readonly events: { readonly name: string; readonly detail: unknown }[];
   reopen(): Promise<Rig>;
-}
-
-/** Closes; its time-out is one of virtual time. */
-async function close(clock: VirtualClock, spillway: Spillway): Promise<void> {
-  let closed = false;
-  const closing = spillway.close().finally(() => {
-    closed = true;
-  });
-  await until(clock, () => closed, 'closed');
-  await closing;
 }
 
 const NAMES = ['health', 'outage', 'recovery', 'delivery', 'quarantine', 'drained', 'closed', 'fault'] as const;
@@ -235,11 +225,17 @@ describe('delivery', () => {
     expect(r.peer.mostInFlight).toBe(3);
   });
 
-  test('a listener that throws breaks nothing, and is reported', async () => {
+  test.each([
+    [
+      'throws',
+      () => {
+        throw new Error('listener');
+      },
+    ],
+    ['is async and rejects', () => Promise.reject(new Error('listener'))],
+  ])('a listener that %s breaks nothing, and is reported', async (_, listener: () => unknown) => {
     const r = await rig();
-    r.spillway.on('delivery', () => {
-      throw new Error('listener');
-    });
+    r.spillway.on('delivery', listener);
     await accept(r, study(1, 2));
     await drained(r);
     expect(named(r, 'fault').length).toBeGreaterThan(0);

@@ -4,6 +4,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { DirectorySync } from '../src/storage/directory/directory-sync.ts';
 import { fileStore } from '../src/storage/file-store.ts';
 import { memoryStore } from '../src/storage/memory/memory-store.ts';
 import { storeContract } from '../src/testing/store-contract.ts';
@@ -38,6 +39,50 @@ describe('fileStore and its directory', () => {
     expect(output.trim()).toBe('SPILLWAY_STORE_LOCKED');
     await store.close();
     await (await fileStore({ directory }).open()).close();
+  });
+
+  test('a second opening that was refused leaves the lock where it is', async () => {
+    const directory = await temporaryDirectory();
+    const store = await fileStore({ directory }).open();
+    await expect(fileStore({ directory }).open()).rejects.toMatchObject({ code: 'SPILLWAY_STORE_LOCKED' });
+    const script = `
+      const { DatabaseSync } = await import('node:sqlite');
+      try {
+        new DatabaseSync(${JSON.stringify(join(directory, 'lock'))}).exec('BEGIN EXCLUSIVE');
+        console.log('it was free');
+      } catch {
+        console.log('it is held');
+      }`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const [output] = await Promise.all([new Response(child.stdout as never).text(), once(child, 'close')]);
+    expect(output.trim()).toBe('it is held');
+    await store.close();
+  });
+
+  test.each(['--max-old-space-size=512', '--expose-gc', '--title=gateway'])(
+    'a process that was started with %s can open it',
+    async (flag) => {
+      const directory = await temporaryDirectory();
+      const script = `
+        const { fileStore } = await import(${JSON.stringify(new URL('../src/storage/file-store.ts', import.meta.url))});
+        await (await fileStore({ directory: ${JSON.stringify(directory)} }).open()).close();
+        console.log('opened');`;
+      const child = spawn(process.execPath, [flag, '--input-type=module', '-e', script], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      const [output] = await Promise.all([new Response(child.stdout as never).text(), once(child, 'close')]);
+      expect(output.trim()).toBe('opened');
+    },
+  );
+
+  test('directories that were forgotten are made sure of again', async () => {
+    const root = await temporaryDirectory();
+    const directories = new DirectorySync(root, 3);
+    for (let index = 0; index < 20; index += 1) await directories.ensure(join(root, 'studies', `${index}`, 'series'));
+    await directories.ensure(join(root, 'studies', '0', 'series'));
+    expect(await readdir(join(root, 'studies'))).toHaveLength(20);
   });
 
   test('a process that is killed leaves no lock behind', async () => {

@@ -39,6 +39,9 @@ export interface BlobStore {
   /** The bytes, in chunks of at most 1 MiB. Ending the iteration early frees everything. */
   read(ref: string): AsyncIterable<Uint8Array>;
 
+  /** Whether there are bytes behind a reference. */
+  has(ref: string): Promise<boolean>;
+
   /** Removes the bytes for good. A reference without bytes is no error. */
   remove(ref: string): Promise<void>;
 

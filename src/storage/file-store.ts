@@ -81,8 +81,7 @@ async function makeDurably(directory: string): Promise<void> {
 async function lockDirectory(directory: string): Promise<DatabaseSync> {
   const file = join(directory, LOCK_FILE);
   try {
-    // Made here, since SQLite would make it readable for all.
-    await (await open(file, 'a', 0o600)).close();
+    await makeLockFile(file);
     const lock = new DatabaseSync(file);
     try {
       lock.exec('PRAGMA busy_timeout = 0; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
@@ -101,6 +100,18 @@ async function lockDirectory(directory: string): Promise<DatabaseSync> {
         'Close it there first, or give each gateway a directory of its own.',
       { cause: error },
     );
+  }
+}
+
+/**
+ * Made here, since SQLite would make it readable for all. One that is there is not opened: closing any descriptor of a
+ * file gives up the locks that this process has on it (POSIX).
+ */
+async function makeLockFile(file: string): Promise<void> {
+  try {
+    await (await open(file, 'wx', 0o600)).close();
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw error;
   }
 }
 

@@ -122,8 +122,10 @@ export function blobContract({ test, makeStore }: ContractOptions): void {
 
   blobTest('removed is gone, and removing twice is no error', async (blobs) => {
     const ref = await store(blobs, Buffer.from('x'), placement());
+    assert.equal(await blobs.has(ref), true);
     await blobs.remove(ref);
     await blobs.remove(ref);
+    assert.equal(await blobs.has(ref), false);
     await assert.rejects(bytesOf(blobs, ref), isNotFound);
     assert.equal((await bytesOf(blobs, await store(blobs, Buffer.from('y'), placement()))).toString(), 'y');
   });

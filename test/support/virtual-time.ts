@@ -1,3 +1,4 @@
+import type { Spillway } from '../../src/spillway.ts';
 import type { VirtualClock } from '../../src/testing/virtual-clock.ts';
 
 const STEP_MS = 100;
@@ -16,4 +17,14 @@ export async function until(
     clock.advance(STEP_MS);
   }
   throw new Error(`It never came about in ${(STEP_MS * MAX_STEPS) / 1000} virtual seconds: ${what}`);
+}
+
+/** Closes; its time-out is one of virtual time. */
+export async function close(clock: VirtualClock, spillway: Spillway): Promise<void> {
+  let closed = false;
+  const closing = spillway.close().finally(() => {
+    closed = true;
+  });
+  await until(clock, () => closed, 'closed');
+  await closing;
 }

@@ -70,6 +70,15 @@ export class DirectoryBlobStore implements BlobStore {
     }
   }
 
+  async has(ref: string): Promise<boolean> {
+    try {
+      return (await stat(this.#pathOf(ref))).isFile();
+    } catch (error) {
+      if (systemCode(error) === 'ENOENT') return false;
+      throw storeError(`look for ${ref}`, error);
+    }
+  }
+
   async remove(ref: string): Promise<void> {
     const path = this.#pathOf(ref);
     try {

@@ -15,18 +15,18 @@ export class DirectorySync {
   readonly #root: string;
   readonly #running = new Map<string, { current: Promise<void>; next: Promise<void> | undefined }>();
   // A directory that exists durably up to the root need not be made again; thousands of series come and go.
-  readonly #durable = new LRUCache<string, true>({ max: REMEMBERED_DIRECTORIES });
+  readonly #durable: LRUCache<string, true>;
   readonly #making = new Map<string, Promise<void>>();
 
   /** @param root - Exists durably. */
-  constructor(root: string) {
+  constructor(root: string, rememberedDirectories = REMEMBERED_DIRECTORIES) {
     this.#root = root;
-    this.#durable.set(root, true);
+    this.#durable = new LRUCache({ max: rememberedDirectories });
   }
 
   /** Makes `directory` and all above it up to the root, durably. */
   async ensure(directory: string): Promise<void> {
-    if (this.#durable.has(directory)) return;
+    if (directory === this.#root || this.#durable.get(directory)) return;
     if (directory === dirname(directory)) throw new Error(`${directory} is outside ${this.#root}`);
     let making = this.#making.get(directory);
     if (making === undefined) {

@@ -27,6 +27,10 @@ export class MemoryBlobStore implements BlobStore {
     }
   }
 
+  async has(ref: string): Promise<boolean> {
+    return this.#blobs.has(ref);
+  }
+
   async remove(ref: string): Promise<void> {
     this.#blobs.delete(ref);
   }

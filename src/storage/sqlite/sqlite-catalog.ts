@@ -68,9 +68,8 @@ class CatalogThread {
 
   constructor(file: string) {
     const start: WorkerStart = { file };
-    // A process started with `node --input-type=… -e` hands that flag down, and a worker with a file refuses it.
-    const execArgv = process.execArgv.filter((argument) => !argument.startsWith('--input-type'));
-    this.#worker = new Worker(WORKER_URL, { workerData: start, execArgv, name: 'spillway catalog' });
+    // None of the process's own flags: a worker refuses those of V8 and of the process, and needs none.
+    this.#worker = new Worker(WORKER_URL, { workerData: start, execArgv: [], name: 'spillway catalog' });
     this.opened = this.#expect(0);
     this.#worker.on('message', (response: WorkerResponse) => this.#receive(response));
     this.#worker.on('error', (error) => this.#fail(messageOf(error)));

@@ -20,6 +20,8 @@ export interface HttpRequest {
 }
 
 const DEFAULT_CONCURRENCY = 8;
+/** Idle time-outs in which a whole answer must have come: one that drips would hold its slot for ever. */
+const ANSWER_PATIENCE = 10;
 
 /**
  * HTTP requests to one peer over connections that are kept alive. node:http rather than fetch, which takes two to
@@ -106,6 +108,7 @@ export class HttpClient {
     );
     let isReadingSource = false;
     let timedOut: Error | undefined;
+    let deadline: NodeJS.Timeout | undefined;
     const giveUp = (reason: Error) => {
       timedOut = reason;
       outgoing.destroy(reason);
@@ -128,6 +131,10 @@ export class HttpClient {
       } else {
         outgoing.end();
       }
+      deadline = setTimeout(
+        () => giveUp(new HttpFailure(`no whole answer within ${idleTimeoutMs * ANSWER_PATIENCE} ms`)),
+        idleTimeoutMs * ANSWER_PATIENCE,
+      );
       const response = await answer;
       const result = await read(response);
       if (!response.complete || !outgoing.writableEnded) outgoing.destroy();
@@ -138,6 +145,7 @@ export class HttpClient {
       throw timedOut ?? error;
     } finally {
       clearTimeout(connecting);
+      clearTimeout(deadline);
     }
   }
 }
