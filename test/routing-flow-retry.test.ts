@@ -14,6 +14,7 @@ import {
   type LookUpResult,
   neededEvidence,
   type OutcomeView,
+  type TroubleView,
 } from '../src/routing/retry.ts';
 
 const AT = 1_000_000;
@@ -140,23 +141,45 @@ function assertSound(decision: Decision, before: number, needed: VerifyLevel): v
   expect([before, before + 1]).toContain(attempts);
 }
 
+const NO_TROUBLE: TroubleView = { failures: 0, whileOthersStored: 0 };
+const TROUBLES: readonly TroubleView[] = [
+  { failures: 1, whileOthersStored: 0 },
+  { failures: 50, whileOthersStored: 0 },
+  { failures: 2, whileOthersStored: 1 },
+  { failures: 9, whileOthersStored: 8 },
+];
+const REQUESTS = booleans.flatMap((alone) => booleans.map((othersStored) => ({ alone, othersStored })));
+const IN_COMPANY = { alone: false, othersStored: false };
+const ALONE = { alone: true, othersStored: false };
+
 describe('after a send', () => {
-  test('every outcome × what is asked × version × attempts is decided soundly', () => {
+  test('every outcome × what is asked × version × attempts × trouble is decided soundly', () => {
     for (const outcome of OUTCOMES) {
       for (const view of VIEWS) {
         for (const delivery of DELIVERIES) {
-          for (const alone of booleans) {
-            const decision = afterSend(delivery, outcome, view, alone);
-            assertSound(decision, delivery.attempts, neededEvidence(delivery, view));
-            const isFree = ['push-back', 'unreachable', 'ambiguous'].includes(outcome.kind);
-            if (isFree)
-              expect(decision).toEqual({
-                do: 'requeue',
-                lookUpFirst: outcome.kind === 'ambiguous',
-                alone: outcome.kind === 'ambiguous',
-              });
-            if (delivery.furtherVersion && decision.do === 'settle') expect(decision.state).not.toBe('verified');
+          for (const trouble of TROUBLES) {
+            for (const request of REQUESTS) {
+              const decision = afterSend({ ...delivery, trouble }, outcome, view, request);
+              assertSound(decision, delivery.attempts, neededEvidence(delivery, view));
+              if (delivery.furtherVersion && decision.do === 'settle') expect(decision.state).not.toBe('verified');
+            }
           }
+        }
+      }
+    }
+  });
+
+  test('nothing is put aside, and no budget spent, for what may be the trouble of the destination alone', () => {
+    const trouble = { failures: 1_000, whileOthersStored: 0 };
+    for (const outcome of OUTCOMES.filter(({ kind }) => kind !== 'stored' && kind !== 'duplicate')) {
+      if (outcome.kind === 'refused' && !outcome.mayRetry) continue;
+      for (const request of REQUESTS) {
+        const view: EvidenceView = { verify: 'found', canLookUp: true, canReadBack: true };
+        const decision = afterSend({ attempts: 1_000, furtherVersion: false, trouble }, outcome, view, request);
+        if (decision.do === 'settle') expect(decision.state).toBe('pending');
+        if (outcome.kind === 'push-back' && decision.do === 'settle') expect(decision.attempts).toBe(1_000);
+        if (outcome.kind === 'unreachable') {
+          expect(decision).toEqual({ do: 'requeue', lookUpFirst: false, alone: false });
         }
       }
     }
@@ -164,86 +187,114 @@ describe('after a send', () => {
 
   const can = { canLookUp: true, canReadBack: true };
   const cannot = { canLookUp: false, canReadBack: false };
-  const first = { attempts: 0, furtherVersion: false };
-  const further = { attempts: 0, furtherVersion: true };
+  const first = { attempts: 0, furtherVersion: false, trouble: NO_TROUBLE };
+  const further = { ...first, furtherVersion: true };
   const [stored, mayRetry, forGood, duplicate] = OUTCOMES as [OutcomeView, OutcomeView, OutcomeView, OutcomeView];
   const unanswered: OutcomeView = { kind: 'unanswered', reason: 'r' };
+  const ambiguous: OutcomeView = { kind: 'ambiguous', reason: 'r' };
+  const pushBack: OutcomeView = { kind: 'push-back', reason: 'r' };
+  const asked: EvidenceView = { verify: 'found', ...can };
 
   test.each<[string, Decision, object]>([
     [
       'stored is verified where an answer is enough',
-      afterSend(first, stored, { verify: 'answered', ...cannot }, false),
+      afterSend(first, stored, { verify: 'answered', ...cannot }, IN_COMPANY),
       { state: 'verified', evidence: 'answered', attempts: 0, reason: null },
     ],
     [
       'stored waits for a query',
-      afterSend(first, stored, { verify: 'found', ...can }, false),
+      afterSend(first, stored, { verify: 'found', ...can }, IN_COMPANY),
       { state: 'sent', evidence: 'answered', attempts: 0 },
     ],
     [
       'stored waits for a comparison',
-      afterSend(first, stored, { verify: 'compared', ...can }, false),
+      afterSend(first, stored, { verify: 'compared', ...can }, IN_COMPANY),
       { state: 'sent', evidence: 'answered' },
     ],
     [
       'a further version waits for a comparison, even where an answer is enough',
-      afterSend(further, stored, { verify: 'answered', ...can }, false),
+      afterSend(further, stored, { verify: 'answered', ...can }, IN_COMPANY),
       { state: 'sent', evidence: 'answered' },
     ],
     [
       'a further version that cannot be compared is put aside',
-      afterSend(further, stored, { verify: 'answered', canLookUp: true, canReadBack: false }, false),
+      afterSend(further, stored, { verify: 'answered', canLookUp: true, canReadBack: false }, IN_COMPANY),
       { state: 'quarantined', reason: 'destination may hold another version' },
     ],
     [
       'a duplicate is asked about',
-      afterSend(first, duplicate, { verify: 'answered', ...can }, false),
+      afterSend(first, duplicate, { verify: 'answered', ...can }, IN_COMPANY),
       { state: 'sent', evidence: 'accepted' },
     ],
     [
       'a duplicate that cannot be asked about is put aside',
-      afterSend(first, duplicate, { verify: 'answered', ...cannot }, false),
+      afterSend(first, duplicate, { verify: 'answered', ...cannot }, IN_COMPANY),
       { state: 'quarantined', evidence: 'accepted' },
     ],
     [
       'a duplicate of a further version needs a comparison',
-      afterSend(further, duplicate, { verify: 'found', canLookUp: true, canReadBack: false }, false),
+      afterSend(further, duplicate, { verify: 'found', canLookUp: true, canReadBack: false }, IN_COMPANY),
       { state: 'quarantined' },
     ],
     [
-      'a refusal that may be retried is, once',
-      afterSend(first, mayRetry, { verify: 'found', ...can }, false),
-      { state: 'pending', attempts: 1, delayMs: defaultRetryPolicy.refusedRetryMs },
+      'a refusal that may pass is tried again later',
+      afterSend({ ...first, trouble: { failures: 1, whileOthersStored: 0 } }, mayRetry, asked, ALONE),
+      { state: 'pending', attempts: 1, delayMs: defaultRetryPolicy.retryMs },
     ],
     [
-      'the second such refusal is for good',
-      afterSend({ ...first, attempts: 1 }, mayRetry, { verify: 'found', ...can }, false),
-      { state: 'quarantined', attempts: 2, reason: 'r' },
+      'and later still while the destination stores nothing else',
+      afterSend({ ...first, trouble: { failures: 3, whileOthersStored: 0 } }, mayRetry, asked, ALONE),
+      { state: 'pending', delayMs: defaultRetryPolicy.retryMs * 4 },
+    ],
+    [
+      'but within a bound',
+      afterSend({ ...first, trouble: { failures: 400, whileOthersStored: 0 } }, mayRetry, asked, ALONE),
+      { state: 'pending', delayMs: defaultRetryPolicy.maxRetryMs },
+    ],
+    [
+      'refused again though others were stored in between is for good',
+      afterSend({ ...first, trouble: { failures: 2, whileOthersStored: 1 } }, mayRetry, asked, ALONE),
+      { state: 'quarantined', reason: 'r' },
     ],
     [
       'a refusal for good is not retried',
-      afterSend(first, forGood, { verify: 'found', ...can }, false),
+      afterSend(first, forGood, asked, IN_COMPANY),
       { state: 'quarantined', attempts: 1, reason: 'r' },
     ],
     [
+      'push-back to one instance of a request that stored others defers that one, at no cost',
+      afterSend(first, pushBack, asked, { alone: false, othersStored: true }),
+      { state: 'pending', attempts: 0, delayMs: defaultRetryPolicy.retryMs },
+    ],
+    [
+      'and so does push-back to one alone while others are stored',
+      afterSend({ ...first, trouble: { failures: 2, whileOthersStored: 1 } }, pushBack, asked, ALONE),
+      { state: 'pending', attempts: 0 },
+    ],
+    [
       'one of several unanswered goes alone, at no cost',
-      afterSend(first, unanswered, { verify: 'found', ...can }, false),
+      afterSend(first, unanswered, asked, IN_COMPANY),
       { do: 'requeue', alone: true, lookUpFirst: true },
     ],
     [
-      'unanswered alone is tried again later',
-      afterSend(first, unanswered, { verify: 'found', ...can }, true),
+      'a lost connection costs nothing',
+      afterSend({ ...first, trouble: { failures: 7, whileOthersStored: 0 } }, ambiguous, asked, ALONE),
+      { do: 'requeue', alone: true, lookUpFirst: true },
+    ],
+    [
+      'unless others were stored in between: then it waits',
+      afterSend({ ...first, trouble: { failures: 2, whileOthersStored: 1 } }, ambiguous, asked, ALONE),
       { state: 'pending', attempts: 1 },
     ],
     [
-      'but not for ever',
-      afterSend(
-        { ...first, attempts: defaultRetryPolicy.maxUnanswered - 1 },
-        unanswered,
-        { verify: 'found', ...can },
-        true,
-      ),
-      { state: 'quarantined', attempts: defaultRetryPolicy.maxUnanswered },
+      'and is put aside when that happens again and again',
+      afterSend({ ...first, trouble: { failures: 9, whileOthersStored: 3 } }, ambiguous, asked, ALONE),
+      { state: 'quarantined', reason: 'never answered: r' },
+    ],
+    [
+      'unanswered alone is tried again later',
+      afterSend({ ...first, trouble: { failures: 1, whileOthersStored: 0 } }, unanswered, asked, ALONE),
+      { state: 'pending', attempts: 1 },
     ],
   ])('%s', (_, decision, expected) => {
     expect(decision).toMatchObject(expected);
@@ -261,14 +312,14 @@ describe('after a look-up', () => {
           const isProof = result === 'equal' || (result === 'found' && !delivery.furtherVersion);
           expect(decision.state === 'verified').toBe(isProof);
           if (isProof) expect(decision).toMatchObject({ attempts: delivery.attempts, reason: null });
-          if (result === 'different') expect(decision.state).toBe('quarantined');
+          if (result === 'different') expect(['sent', 'quarantined']).toContain(decision.state);
         }
       }
     }
   });
 
   test.each([0, 1, 2])(
-    'absent for ever (%i attempts before): asked and sent again after a grace each, then put aside',
+    'absent for ever (%i attempts before): asked again and again, sent again once, then put aside',
     (attempts) => {
       let delivery = { attempts, furtherVersion: false, evidence: 'answered' as (typeof EVIDENCE)[number] };
       const states: string[] = [];
@@ -280,14 +331,22 @@ describe('after a look-up', () => {
           expect(decision.reason).toContain('shows nothing');
           break;
         }
-        expect(decision.delayMs).toBeGreaterThanOrEqual(defaultRetryPolicy.lookUpGraceMs);
+        expect(decision.delayMs).toBeGreaterThanOrEqual(defaultRetryPolicy.lookUpMs);
         delivery = { ...delivery, attempts: decision.attempts, evidence: 'answered' };
       }
       expect(states.length).toBeLessThanOrEqual(defaultRetryPolicy.maxLookUps);
-      expect(states).toContain('pending');
+      expect(states.filter((state) => state === 'pending')).toHaveLength(1);
       expect(states.at(-1)).toBe('quarantined');
     },
   );
+
+  test('another version is believed only when it stays', () => {
+    const states = Array.from({ length: defaultRetryPolicy.maxDifferent }, (_, attempts) => {
+      const decision = afterLookUp({ attempts, furtherVersion: true, evidence: 'answered' }, 'different');
+      return decision.do === 'settle' ? decision.state : decision.do;
+    });
+    expect(states).toEqual([...Array.from({ length: states.length - 1 }, () => 'sent'), 'quarantined']);
+  });
 
   test('what cannot be asked is never sent again for that, and ends in quarantine', () => {
     const states = Array.from({ length: defaultRetryPolicy.maxLookUps }, (_, attempts) => {

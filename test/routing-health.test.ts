@@ -12,7 +12,7 @@ import {
 import { defaultHealthPolicy, type HealthPhase } from '../src/routing/health.ts';
 import { seededRandom } from '../src/testing/seeded-random.ts';
 
-const { failureWindowMs, maxProbeIntervalMs, probeIntervalMs, refusalsToSuspect, successesToUp } = defaultHealthPolicy;
+const { maxProbeIntervalMs, probeIntervalMs, refusalsToSuspect, successesToUp } = defaultHealthPolicy;
 const success = { type: 'success' } as const;
 const tick = { type: 'tick' } as const;
 const failure = { type: 'failure', reason: 'connection refused' } as const;
@@ -98,10 +98,17 @@ describe('the course of an outage', () => {
     expect(played.phase).toBe('up');
   });
 
-  test('failures count only within their window', () => {
+  test('failures in a row count however far apart: a peer that never answers is heard of at each time-out only', () => {
     const played = new Played();
-    expect([...played.play(0, failure), ...played.play(failureWindowMs, failure)]).toEqual([]);
-    expect(played.play(failureWindowMs - 1, failure)).toEqual([{ type: 'probe' }]);
+    expect(played.play(0, failure)).toEqual([]);
+    expect(played.play(3_600_000, failure)).toEqual([{ type: 'probe' }]);
+  });
+
+  test('a clock that goes back does not put off the next probe', () => {
+    const played = new Played('down');
+    played.play(0, tick, probeEnded(false));
+    played.play(-24 * 3_600_000);
+    expect(played.play(0, tick)).toEqual([{ type: 'probe' }]);
   });
 
   test('suspected in vain: up again, without an outage', () => {

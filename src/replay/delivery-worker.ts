@@ -1,7 +1,15 @@
 import type { Clock } from '../domain/clock.ts';
 import type { Delivery } from '../domain/delivery.ts';
 import type { DestinationEvent } from '../routing/destination.ts';
-import { afterLookUp, afterSend, type Decision, type EvidenceView, type RetryPolicy } from '../routing/retry.ts';
+import {
+  afterLookUp,
+  afterSend,
+  type Decision,
+  type EvidenceView,
+  type LookUpResult,
+  type RetryPolicy,
+  type TroubleView,
+} from '../routing/retry.ts';
 import type { Catalog, Settlement } from '../storage/catalog.ts';
 import { GroupCommit } from '../storage/group-commit.ts';
 import type { SendOutcome } from '../transports/transport.ts';
@@ -11,6 +19,8 @@ import type { ReplayWindow, WindowStudy, WorkBatch } from './replay-window.ts';
 import { eventOfSend, isTrialAlive } from './request-verdict.ts';
 
 const MAX_SETTLE_BATCH = 512;
+const MAX_WITNESS_STUDY = 1_000;
+const CANNOT_ASK = { type: 'failure', reason: 'it cannot be asked what it holds' } as const;
 
 export interface DeliveryWorkerOptions {
   readonly catalog: Catalog;
@@ -37,8 +47,12 @@ export class DeliveryWorker {
   readonly #lookUpFirst = new Set<number>();
   /** Deliveries that may be what spoiled a request of several. */
   readonly #alone = new Set<number>();
-  /** Connections lost over a delivery since the last outage. */
-  readonly #lostAnswers = new Map<number, number>();
+  /** How deliveries have failed by themselves; `stored` is the count of stored ones at the last failure. */
+  readonly #troubles = new Map<number, TroubleView & { readonly stored: number }>();
+  /** Instances that the destination has stored. */
+  #stored = 0;
+  /** The smallest of them. */
+  #witness: Delivery | undefined;
   /** Studies that were being sent when the process last ended. */
   readonly #interrupted = new Set<string>();
 
@@ -48,11 +62,6 @@ export class DeliveryWorker {
       const stale = new Set(await options.catalog.settle(batch));
       return batch.map((settlement) => !stale.has(settlement.deliveryId));
     }, MAX_SETTLE_BATCH);
-  }
-
-  /** An outage explains every connection that was lost before it. */
-  outageBegan(): void {
-    this.#lostAnswers.clear();
   }
 
   /** All of a study's deliveries are looked up before they are sent. */
@@ -77,18 +86,80 @@ export class DeliveryWorker {
     const { study } = work;
     const deliveries = await this.#withoutArrived(work);
     if (deliveries === undefined || deliveries.length === 0) return;
+    const [first] = deliveries;
+    const alone = deliveries.length === 1;
+    if (alone && first !== undefined) await this.#proveStorage(first.id);
     const results = await this.#attempt(study, deliveries);
     if (results === undefined) return;
-    const alone = deliveries.length === 1;
+    const decisions = this.#decide(deliveries, results, alone);
+    const lone = first === undefined ? undefined : this.#troubles.get(first.id);
+    await this.#apply(study, deliveries, decisions);
+    // Push-back to one instance again and again, while others are stored, says nothing of the destination.
+    const onlyItsOwn = alone && (lone?.whileOthersStored ?? 0) > 0;
+    const event = onlyItsOwn && outcomeAt(results, 0).kind === 'push-back' ? undefined : eventOfSend(results);
+    if (event !== undefined) this.#options.dispatch(event);
+  }
+
+  #decide(
+    deliveries: readonly Delivery[],
+    results: readonly { readonly outcome: SendOutcome }[],
+    alone: boolean,
+  ): readonly Decision[] {
+    const stored = results.filter(({ outcome }) => outcome.kind === 'stored').length;
+    const request = { alone, othersStored: stored > 0 };
     const decisions = deliveries.map((delivery, index) => {
       const outcome = outcomeAt(results, index);
-      const lostAnswers = (this.#lostAnswers.get(delivery.id) ?? 0) + (outcome.kind === 'ambiguous' ? 1 : 0);
-      if (lostAnswers > 0) this.#lostAnswers.set(delivery.id, lostAnswers);
-      return afterSend({ ...delivery, lostAnswers }, outcome, this.#view(), alone, this.#options.retry);
+      const trouble = this.#trouble(delivery.id, outcome, alone);
+      return afterSend({ ...delivery, trouble }, outcome, this.#view(), request, this.#options.retry);
     });
-    await this.#apply(study, deliveries, decisions);
-    const event = eventOfSend(results);
-    if (event !== undefined) this.#options.dispatch(event);
+    this.#stored += stored;
+    deliveries.forEach((delivery, index) => {
+      const isSmaller = this.#witness === undefined || delivery.bytes <= this.#witness.bytes;
+      if (isSmaller && outcomeAt(results, index).kind === 'stored') this.#witness = delivery;
+    });
+    return decisions;
+  }
+
+  /**
+   * Before an instance that failed is tried again without anything else having been stored since: sends one again that
+   * the destination has stored, shows, and holds in its only version. If it stores that, the fault is not its own.
+   */
+  async #proveStorage(deliveryId: number): Promise<void> {
+    const trouble = this.#troubles.get(deliveryId);
+    const { sender, catalog, signal } = this.#options;
+    const witness = this.#witness;
+    if (trouble === undefined || trouble.stored !== this.#stored || witness === undefined) return;
+    if (!sender.transport.supports.lookUp) return;
+    try {
+      const { studyInstanceUid, sopInstanceUid } = witness.identity;
+      // What was deleted there stays deleted, and an older version must not take a newer one's place.
+      const shown = await sender.transport.lookUp([witness.identity], signal);
+      const versions = await catalog.versions({ studyInstanceUid, limit: MAX_WITNESS_STUDY });
+      const same = versions.filter(({ identity }) => identity.sopInstanceUid === sopInstanceUid);
+      if (!shown?.has(sopInstanceUid) || same.length !== 1 || versions.length === MAX_WITNESS_STUDY) return;
+      const results = await sender.send([witness], signal);
+      if (outcomeAt(results, 0).kind === 'stored') this.#stored += 1;
+      const event = eventOfSend(results);
+      if (event !== undefined) this.#options.dispatch(event);
+    } catch (error) {
+      if (!signal.aborted) this.#options.onFault(error);
+    }
+  }
+
+  /** Counts a failure that may be the delivery's own; what fails in company or with the destination does not count. */
+  #trouble(deliveryId: number, outcome: SendOutcome, alone: boolean): TroubleView {
+    const before = this.#troubles.get(deliveryId) ?? { failures: 0, whileOthersStored: 0, stored: this.#stored };
+    const counts =
+      outcome.kind === 'refused' || (alone && ['push-back', 'ambiguous', 'unanswered'].includes(outcome.kind));
+    if (!counts) return before;
+    const trouble = {
+      failures: before.failures + 1,
+      whileOthersStored: before.whileOthersStored + (this.#stored > before.stored ? 1 : 0),
+      stored: this.#stored,
+    };
+    this.#troubles.set(deliveryId, trouble);
+    this.#alone.add(deliveryId);
+    return trouble;
   }
 
   /** Sends; undefined when it was aborted or failed here, with the deliveries given back. */
@@ -114,6 +185,7 @@ export class DeliveryWorker {
     if (doubtful.length === 0) return deliveries;
     const results = await this.#ask(study, deliveries, doubtful);
     if (results === undefined) return undefined;
+    if (isUnanswered(results)) this.#options.dispatch(CANNOT_ASK);
     const arrived = doubtful.filter(({ id }) => ['found', 'equal'].includes(results.get(id) ?? ''));
     await this.#apply(
       study,
@@ -130,9 +202,7 @@ export class DeliveryWorker {
       afterLookUp(delivery, results.get(delivery.id) ?? 'unknown', this.#options.retry),
     );
     await this.#apply(study, deliveries, decisions);
-    if ([...results.values()].every((result) => result === 'unknown')) {
-      this.#options.dispatch({ type: 'failure', reason: 'it cannot be asked what it holds' });
-    }
+    if (isUnanswered(results)) this.#options.dispatch(CANNOT_ASK);
   }
 
   /** Asks about some of the deliveries taken; undefined when that failed, with all of them given back. */
@@ -195,8 +265,10 @@ export class DeliveryWorker {
     }
     this.#options.window.done(study, [delivery.id]);
     this.#lookUpFirst.delete(delivery.id);
-    this.#alone.delete(delivery.id);
-    if (state !== 'pending') this.#lostAnswers.delete(delivery.id);
+    if (state !== 'pending') {
+      this.#alone.delete(delivery.id);
+      this.#troubles.delete(delivery.id);
+    }
     if (!recorded) return;
     const { destinationId, arrivalId, identity } = delivery;
     const event = { destinationId, arrivalId, identity, state, evidence, reason };
@@ -215,7 +287,7 @@ export class DeliveryWorker {
    * One real instance, to see whether storage is alive. What it comes to also counts for its delivery, unless the
    * destination is held to be at fault.
    */
-  async trial(work: WorkBatch, onlyOne: boolean): Promise<{ readonly alive: boolean; readonly reason: string }> {
+  async trial(work: WorkBatch): Promise<{ readonly alive: boolean; readonly reason: string }> {
     const { study } = work;
     const deliveries = await this.#withoutArrived(work);
     const delivery = deliveries?.[0];
@@ -224,13 +296,17 @@ export class DeliveryWorker {
     const results = await this.#attempt(study, deliveries);
     if (results === undefined) return { alive: false, reason: 'the transport failed' };
     const outcome = outcomeAt(results, 0);
-    const alive = isTrialAlive(outcome, onlyOne);
-    const decision: Decision = alive
-      ? afterSend(delivery, outcome, this.#view(), true, this.#options.retry)
-      : { do: 'requeue', lookUpFirst: outcome.kind !== 'refused', alone: false };
-    await this.#apply(study, deliveries, [decision]);
+    const alive = isTrialAlive(outcome);
+    const decisions: readonly Decision[] = alive
+      ? this.#decide(deliveries, results, true)
+      : [{ do: 'requeue', lookUpFirst: outcome.kind !== 'refused', alone: false }];
+    await this.#apply(study, deliveries, decisions);
     return { alive, reason: 'reason' in outcome ? outcome.reason : 'it stores' };
   }
+}
+
+function isUnanswered(results: ReadonlyMap<number, LookUpResult>): boolean {
+  return [...results.values()].every((result) => result === 'unknown');
 }
 
 function outcomeAt(results: readonly { readonly outcome: SendOutcome }[], index: number): SendOutcome {

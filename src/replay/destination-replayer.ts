@@ -29,6 +29,7 @@ const STUDIES_PER_SLOT = 2;
 const PROGRESS_INTERVAL_MS = 1_000;
 /** Pause after the store failed to record an outcome: going on would send the same again and again. */
 const STORE_FAILURE_PAUSE_MS = 5_000;
+const MAX_WAIT_MS = 60_000;
 
 export interface ReplayerOptions {
   readonly destination: Destination;
@@ -150,7 +151,7 @@ export class DestinationReplayer {
       record: destinations.find((record) => record.destinationId === this.id),
       rate: this.#rate.rate(now),
       inFlight: this.#queue.pending,
-      limit: slots(this.#state, now),
+      limit: slots(this.#state, now, this.#options.policy),
       episode: this.#episodes.current,
       tiers: this.#options.tiers,
     });
@@ -203,7 +204,6 @@ export class DestinationReplayer {
         this.#wakeAt(effect.at);
         return;
       case 'outage':
-        this.#worker.outageBegan();
         this.#changeEpisode(async () => {
           this.#options.emit('outage', await this.#episodes.begin(effect.cause, effect.startedAt, at));
         });
@@ -221,12 +221,26 @@ export class DestinationReplayer {
 
   #changeEpisode(change: () => Promise<void>): void {
     this.#episodeChanges += 1;
-    void this.#inEpisodes(change)
-      .catch((error) => this.#fault(error))
-      .finally(() => {
-        this.#episodeChanges -= 1;
-        this.#pump(true);
-      });
+    const insist = async () => {
+      // An outage that is not on record would be forgotten by the next opening, and nothing is sent meanwhile.
+      for (;;) {
+        try {
+          await change();
+          return;
+        } catch (error) {
+          this.#fault(error);
+        }
+        if (this.#stopping) return;
+        await new Promise<void>((resolve) => {
+          this.#options.clock.schedule(STORE_FAILURE_PAUSE_MS, resolve);
+          this.#abort.signal.addEventListener('abort', () => resolve(), { once: true });
+        });
+      }
+    };
+    void this.#inEpisodes(insist).finally(() => {
+      this.#episodeChanges -= 1;
+      this.#pump(true);
+    });
   }
 
   #inEpisodes<T>(run: () => Promise<T>): Promise<T> {
@@ -246,6 +260,9 @@ export class DestinationReplayer {
     // Never 0, so that probes run.
     this.#queue.concurrency = Math.max(1, allowed);
     if (!this.#mayHaveWork) return;
+    // A timer may fire early or be for another instant: a pause that leaves no slot always has one of its own.
+    const pausedUntil = Math.max(this.#pausedUntil, this.#state.flow.pausedUntil);
+    if (allowed === 0 && pausedUntil > now) this.#wakeAt(pausedUntil);
     for (let free = allowed - this.#queue.pending - this.#queue.size; free > 0; free -= 1) {
       // Its slot is free again only once the queue has seen it end.
       void this.#queue
@@ -260,7 +277,7 @@ export class DestinationReplayer {
 
   #allowed(now: number): number {
     if (this.#stopping || this.#episodeChanges > 0 || now < this.#pausedUntil) return 0;
-    return slots(this.#state, now);
+    return slots(this.#state, now, this.#options.policy);
   }
 
   /**
@@ -318,17 +335,24 @@ export class DestinationReplayer {
         await this.#inEpisodes(() => this.#episodes.rerank(now));
         await this.#inWindow(() => this.#window.releaseAll());
       }
-      const candidate = await this.#inWindow(() => this.#window.takeTrial(now, (id) => this.#tried.has(id)));
+      // Those that wait for another try too: they may be all there is to try.
+      const due = now + this.#options.retry.maxRetryMs;
+      const candidate = await this.#inWindow(() => this.#window.takeTrial(due, (id) => this.#tried.has(id)));
       if (candidate === undefined) {
         ended(true, 'it answers, and there is nothing to try');
         return;
       }
-      for (const { id } of candidate.batch.deliveries) this.#tried.add(id);
-      const { alive, reason } = await this.#worker.trial(candidate.batch, candidate.onlyOne);
+      for (const { id } of candidate.deliveries) this.#tried.add(id);
+      const { alive, reason } = await this.#worker.trial(candidate);
+      await this.#inWindow(() => this.#window.releaseAll());
       ended(alive, reason);
     } catch (error) {
       this.#fault(error);
-      ended(false, 'the store failed here');
+      // That says nothing of the destination, so it is not held against it.
+      this.#pauseForStore();
+      this.#options.clock.schedule(STORE_FAILURE_PAUSE_MS, () => {
+        if (!this.#stopping) this.#asking = this.#trial();
+      });
     }
   }
 
@@ -365,9 +389,11 @@ export class DestinationReplayer {
 
   #wakeAt(at: number): void {
     if (this.#stopping || this.#timers.has(at)) return;
-    const delay = Math.max(0, at - this.#options.clock.now());
-    const cancel = this.#options.clock.schedule(delay, () => {
+    const { clock } = this.#options;
+    // In steps, since the clock may be put right meanwhile; and again, since a timer may fire a little early.
+    const cancel = clock.schedule(Math.min(Math.max(0, at - clock.now()), MAX_WAIT_MS), () => {
       this.#timers.delete(at);
+      if (clock.now() < at) this.#wakeAt(at);
       this.#window.refresh();
       this.#dispatch({ type: 'tick' });
       this.#pump(true);

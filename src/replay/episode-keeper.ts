@@ -5,7 +5,7 @@ import { type TierPolicy, tierAt } from '../tiers/policy.ts';
 import { type Reconciliation, reconcile } from './reconciliation.ts';
 
 const RERANK_PAGE = 500;
-const MAX_OPEN_EPISODES = 100;
+const PAGE_SIZE = 100;
 
 /**
  * Keeps the episodes of one destination: opens, ends, and closes them when their sets are done. Calls that change
@@ -29,11 +29,19 @@ export class EpisodeKeeper {
   }
 
   async load(): Promise<void> {
-    this.#open = await this.#catalog.episodes({
-      destinationId: this.#destinationId,
-      openOnly: true,
-      limit: MAX_OPEN_EPISODES,
-    });
+    const open: EpisodeRecord[] = [];
+    for (let afterId = 0; ; ) {
+      const page = await this.#catalog.episodes({
+        destinationId: this.#destinationId,
+        openOnly: true,
+        afterId,
+        limit: PAGE_SIZE,
+      });
+      open.push(...page);
+      if (page.length < PAGE_SIZE) break;
+      afterId = page.at(-1)?.id ?? afterId;
+    }
+    this.#open = open;
   }
 
   /** The latest that is not closed. */

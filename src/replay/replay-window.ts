@@ -115,10 +115,7 @@ export class ReplayWindow {
   }
 
   /** One pending delivery for a trial: of the most urgent study that has any, the smallest that is not excluded. */
-  async takeTrial(
-    now: number,
-    isExcluded: (deliveryId: number) => boolean,
-  ): Promise<{ readonly batch: WorkBatch; readonly onlyOne: boolean } | undefined> {
+  async takeTrial(now: number, isExcluded: (deliveryId: number) => boolean): Promise<WorkBatch | undefined> {
     await this.#fill(now);
     const candidates: { study: WindowStudy; delivery: Delivery }[] = [];
     for (const study of this.#ordered()) {
@@ -139,7 +136,7 @@ export class ReplayWindow {
     first.inFlight.add(chosen.id);
     first.progressed = true;
     first.yielded = true;
-    return { batch: { study: first, kind: 'send', deliveries: [chosen] }, onlyOne: candidates.length === 1 };
+    return { study: first, kind: 'send', deliveries: [chosen] };
   }
 
   /** These are to be tried again, before what else the study has. */

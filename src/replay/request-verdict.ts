@@ -6,13 +6,14 @@ export function eventOfSend(
   results: readonly { readonly outcome: SendOutcome; readonly local: boolean }[],
 ): DestinationEvent | undefined {
   const outcomes = results.filter((result) => !result.local).map((result) => result.outcome);
+  // A definite answer about an instance proves that storage is alive, also when it is a refusal, and whatever it asks
+  // of another one.
+  if (outcomes.some(isDefinite)) return { type: 'success' };
   const pushBacks = outcomes.filter((outcome) => outcome.kind === 'push-back');
   if (pushBacks.length > 0) {
     const named = pushBacks.map((outcome) => outcome.retryAfterMs ?? 0);
     return { type: 'push-back', retryAfterMs: Math.max(...named) || undefined };
   }
-  // A definite answer about an instance proves that storage is alive, also when it is a refusal.
-  if (outcomes.some(isDefinite)) return { type: 'success' };
   // A request that broke off because bytes could not be read here is not the destination's failure.
   if (outcomes.length < results.length) return undefined;
   const refused = outcomes.find((outcome) => outcome.kind === 'refused');
@@ -21,12 +22,8 @@ export function eventOfSend(
   return { type: 'failure', reason: first !== undefined && 'reason' in first ? first.reason : 'no answer' };
 }
 
-/**
- * Whether a trial shows that storage is alive. A refusal that may lie in the destination counts only when there is no
- * other instance to try.
- */
-export function isTrialAlive(outcome: SendOutcome, onlyOne: boolean): boolean {
-  if (outcome.kind === 'refused') return !outcome.mayRetry || onlyOne;
+/** Whether a trial shows that storage is alive. A refusal that may lie in the destination itself never does. */
+export function isTrialAlive(outcome: SendOutcome): boolean {
   return isDefinite(outcome) || outcome.kind === 'push-back';
 }
 

@@ -1,4 +1,4 @@
-import { defaultFlowPolicy, type FlowPolicy, type FlowState, initialFlow, stepFlow } from './flow.ts';
+import { defaultFlowPolicy, type FlowPolicy, type FlowState, initialFlow, isPaused, stepFlow } from './flow.ts';
 import {
   defaultHealthPolicy,
   type HealthEffect,
@@ -40,8 +40,12 @@ export function initialDestination(
 }
 
 /** How many requests may be in flight at `at`; 0 while it is not to be sent to. */
-export function slots(state: DestinationState, at: number): number {
-  return mayStart(state.health) && at >= state.flow.pausedUntil ? Math.floor(state.flow.limit) : 0;
+export function slots(
+  state: DestinationState,
+  at: number,
+  policy: DestinationPolicy = defaultDestinationPolicy,
+): number {
+  return mayStart(state.health) && !isPaused(state.flow, at, policy.flow) ? Math.floor(state.flow.limit) : 0;
 }
 
 /**

@@ -31,6 +31,12 @@ export function initialFlow(policy: FlowPolicy = defaultFlowPolicy): FlowState {
   return { limit: 1, threshold: policy.maxConcurrency, pausedUntil: 0, pushBacksInARow: 0 };
 }
 
+/** Whether nothing may be started for now. A pause longer than any can be means that the clock has gone back. */
+export function isPaused(state: FlowState, at: number, policy: FlowPolicy = defaultFlowPolicy): boolean {
+  const left = state.pausedUntil - at;
+  return left > 0 && left <= Math.max(policy.maxRetryAfterMs, policy.maxPushBackPauseMs);
+}
+
 /** Additive increase, multiplicative decrease, slow start: a recovering PACS is asked for more only as it answers. */
 export function stepFlow(
   state: FlowState,
@@ -44,7 +50,7 @@ export function stepFlow(
     return { ...state, limit: Math.min(policy.maxConcurrency, state.limit + growth), pushBacksInARow: 0 };
   }
   // Answers to requests that were in flight before the pause began tell nothing new.
-  if (at < state.pausedUntil) return state;
+  if (isPaused(state, at, policy)) return state;
   const limit = Math.max(1, state.limit / 2);
   const ceiling = Math.min(
     policy.maxPushBackPauseMs,

@@ -16,9 +16,11 @@ export interface HealthStatus {
 
 /** The knobs of health, each with the reason for its default. */
 export interface HealthPolicy {
-  /** Failures within the window that make a destination suspect: one may be a closed keep-alive connection. */
+  /**
+   * Failures in a row that make a destination suspect: one may be a closed keep-alive connection. However far apart:
+   * of a peer that never answers one hears only at each time-out.
+   */
   readonly failuresToSuspect: number;
-  readonly failureWindowMs: number;
   /** Refusals in a row that may be the destination's own trouble (0110), without anything stored in between. */
   readonly refusalsToSuspect: number;
   /** First and greatest pause between probes; it doubles, with full jitter on its upper half. */
@@ -31,7 +33,6 @@ export interface HealthPolicy {
 
 export const defaultHealthPolicy: HealthPolicy = {
   failuresToSuspect: 2,
-  failureWindowMs: 30_000,
   refusalsToSuspect: 5,
   probeIntervalMs: 1_000,
   maxProbeIntervalMs: 30_000,
@@ -64,7 +65,7 @@ export type HealthEffect =
   | { readonly type: 'recovery' };
 
 export interface HealthState extends HealthStatus {
-  /** Instants of recent failures. */
+  /** Instants of the failures since the last success. */
   readonly failures: readonly number[];
   readonly softRefusals: number;
   /** Probes that failed in a row in this outage. */
@@ -98,7 +99,7 @@ export function stepHealth(
     case 'success':
       return succeeded(state, at, policy);
     case 'failure': {
-      const failures = [...state.failures.filter((instant) => instant > at - policy.failureWindowMs), at];
+      const failures = [...state.failures, at];
       const enough = failures.length >= policy.failuresToSuspect || state.phase === 'recovering';
       // Once it is suspect, what still fails was in flight: the failures that led there are the outage's beginning.
       if (!mayStart(state)) return { state, effects: [] };
@@ -123,7 +124,9 @@ export function stepHealth(
         return { state: { ...state, phase: 'up', since: at, reason: 'it has been calm' }, effects: [] };
       }
       if (state.phase !== 'down') return { state, effects: [] };
-      if (at < state.nextProbeAt) return { state, effects: [{ type: 'wake', at: state.nextProbeAt }] };
+      // Further off than any pause can be: the clock has gone back.
+      if (at < state.nextProbeAt && state.nextProbeAt - at <= policy.maxProbeIntervalMs)
+        return { state, effects: [{ type: 'wake', at: state.nextProbeAt }] };
       return { state: { ...state, phase: 'probing' }, effects: [{ type: 'probe' }] };
   }
 }

@@ -2,32 +2,56 @@ import type { DeliveryState, Evidence, VerifyLevel } from '../domain/delivery.ts
 
 /** The knobs of retry, each with the reason for its default. */
 export interface RetryPolicy {
-  /** Pause before the one retry of a refusal whose status allows it: long enough for a full disk queue to empty. */
-  readonly refusedRetryMs: number;
-  /** Answers that said nothing of an instance before it is put aside. */
+  /** First and greatest pause before an instance that failed by itself is tried again; it doubles each time. */
+  readonly retryMs: number;
+  readonly maxRetryMs: number;
+  /** Refusals that may pass, against the evidence that the destination stores others, before it is put aside. */
+  readonly maxRefusals: number;
+  /** Lost connections and empty answers, against the same evidence, before it is put aside. */
   readonly maxUnanswered: number;
-  /** Connections lost over one instance alone, outside an outage, that count as such an answer each from then on. */
-  readonly maxLostAnswers: number;
-  /** Pause before a look-up that found nothing is repeated; indexes lag behind storage. */
-  readonly lookUpGraceMs: number;
-  /** Look-ups without evidence, resends among them, before a delivery is put aside. */
+  /** First and greatest pause before a look-up without evidence is repeated: indexes lag behind storage. */
+  readonly lookUpMs: number;
+  readonly maxLookUpMs: number;
+  /** The look-up after which, still not found, the instance is sent once more: a quarter of an hour after the first. */
+  readonly resendAtLookUp: number;
+  /** Look-ups without evidence before a delivery is put aside: about a day. */
   readonly maxLookUps: number;
+  /** Retrievals of another version before it is believed: the new one may still be on its way in. */
+  readonly maxDifferent: number;
 }
 
 export const defaultRetryPolicy: RetryPolicy = {
-  refusedRetryMs: 30_000,
-  maxUnanswered: 5,
-  maxLostAnswers: 3,
-  lookUpGraceMs: 15_000,
-  maxLookUps: 8,
+  retryMs: 30_000,
+  maxRetryMs: 600_000,
+  maxRefusals: 1,
+  maxUnanswered: 3,
+  lookUpMs: 15_000,
+  maxLookUpMs: 3_600_000,
+  resendAtLookUp: 6,
+  maxLookUps: 30,
+  maxDifferent: 4,
 };
 
 /** What the decision needs to know of a delivery. */
 export interface DeliveryView {
+  /** Refusals, empty answers and look-ups so far. */
   readonly attempts: number;
   readonly furtherVersion: boolean;
-  /** Connections lost over it since the last outage; an outage explains those before it. @default 0 */
-  readonly lostAnswers?: number;
+}
+
+/** How a delivery has failed by itself so far, this time included. */
+export interface TroubleView {
+  readonly failures: number;
+  /** Failures before which the destination had stored something else since the failure before: its own fault it is. */
+  readonly whileOthersStored: number;
+}
+
+/** How a delivery was sent. */
+export interface RequestView {
+  /** It was the only instance of its request. */
+  readonly alone: boolean;
+  /** The destination stored others of the same request. */
+  readonly othersStored: boolean;
 }
 
 /** What the destination lets be asked, and what is asked of it. */
@@ -64,18 +88,26 @@ export function neededEvidence(delivery: DeliveryView, view: EvidenceView): Veri
 }
 
 /**
- * Decides what a send's outcome means for one delivery. Push-back and outages never cost the delivery anything.
- *
- * @param alone - It was the only instance of its request.
+ * Decides what a send's outcome means for one delivery. Nothing is put aside for what may be the destination's own
+ * trouble: a refusal that may pass counts only once the destination has stored something else in between. Push-back
+ * and outages never cost the delivery anything.
  */
 export function afterSend(
-  delivery: DeliveryView,
+  delivery: DeliveryView & { readonly trouble: TroubleView },
   outcome: OutcomeView,
   view: EvidenceView,
-  alone: boolean,
+  request: RequestView,
   policy: RetryPolicy = defaultRetryPolicy,
 ): Decision {
-  const attempts = delivery.attempts;
+  const { attempts, trouble } = delivery;
+  const later = (counted: number, reason: string) =>
+    settle(
+      'pending',
+      'accepted',
+      attempts + counted,
+      reason,
+      grown(policy.retryMs, trouble.failures, policy.maxRetryMs),
+    );
   switch (outcome.kind) {
     case 'stored': {
       const needed = neededEvidence(delivery, view);
@@ -92,27 +124,25 @@ export function afterSend(
       }
       return settle('quarantined', 'accepted', attempts, `${outcome.reason}; destination may hold another version`);
     case 'refused':
-      if (!outcome.mayRetry || attempts >= 1) return settle('quarantined', 'accepted', attempts + 1, outcome.reason);
-      return settle('pending', 'accepted', attempts + 1, outcome.reason, policy.refusedRetryMs);
-    case 'push-back':
+      if (!outcome.mayRetry || trouble.whileOthersStored >= policy.maxRefusals) {
+        return settle('quarantined', 'accepted', attempts + 1, outcome.reason);
+      }
+      return later(1, outcome.reason);
     case 'unreachable':
       return { do: 'requeue', lookUpFirst: false, alone: false };
+    case 'push-back':
+      // Asked of this instance only, it must not hold up the others.
+      if (request.othersStored || trouble.whileOthersStored > 0) return later(0, outcome.reason);
+      return { do: 'requeue', lookUpFirst: false, alone: false };
     case 'ambiguous':
-      // One instance that brings every connection down must not be tried for ever before all others.
-      if (!alone || (delivery.lostAnswers ?? 0) < policy.maxLostAnswers) {
-        return { do: 'requeue', lookUpFirst: true, alone: true };
-      }
-      return unanswered(attempts, outcome.reason, policy);
     case 'unanswered':
-      return alone ? unanswered(attempts, outcome.reason, policy) : { do: 'requeue', lookUpFirst: true, alone: true };
+      if (!request.alone) return { do: 'requeue', lookUpFirst: true, alone: true };
+      if (trouble.whileOthersStored >= policy.maxUnanswered) {
+        return settle('quarantined', 'accepted', attempts + 1, `never answered: ${outcome.reason}`);
+      }
+      if (outcome.kind === 'unanswered' || trouble.whileOthersStored > 0) return later(1, outcome.reason);
+      return { do: 'requeue', lookUpFirst: true, alone: true };
   }
-}
-
-function unanswered(attempts: number, reason: string, policy: RetryPolicy): Decision {
-  if (attempts + 1 >= policy.maxUnanswered) {
-    return settle('quarantined', 'accepted', attempts + 1, `never answered: ${reason}`);
-  }
-  return settle('pending', 'accepted', attempts + 1, reason, policy.refusedRetryMs);
 }
 
 /**
@@ -128,32 +158,41 @@ export function afterLookUp(
   policy: RetryPolicy = defaultRetryPolicy,
 ): Decision {
   const attempts = delivery.attempts + 1;
+  const again = (reason: string) =>
+    settle('sent', delivery.evidence, attempts, reason, grown(policy.lookUpMs, attempts, policy.maxLookUpMs));
   switch (result) {
     case 'equal':
       return settle('verified', 'compared', delivery.attempts, null);
     case 'found':
-      // A query proves a UID: whose data set stands under it, it does not tell.
+      // A query proves a UID, not a version.
       if (delivery.furtherVersion) {
         return settle('quarantined', delivery.evidence, attempts, 'destination may hold another version');
       }
       return settle('verified', 'found', delivery.attempts, null);
     case 'different':
+      if (attempts < policy.maxDifferent) return again('destination still shows another version');
       return settle('quarantined', delivery.evidence, attempts, 'destination holds another version under this UID');
     case 'absent':
-    case 'unknown':
       if (attempts >= policy.maxLookUps) {
-        const reason =
-          result === 'absent'
-            ? 'destination said success, but shows nothing under this UID'
-            : 'destination cannot be asked whether it holds this instance';
+        const reason = 'destination said success, but shows nothing under this UID';
         return settle('quarantined', delivery.evidence, attempts, reason);
       }
-      // An odd attempt asks again; an even one sends again, since the destination says that it is not there. Either
-      // waits out a grace: refusals count as attempts too, so that the first question may well be an even one.
-      return result === 'absent' && attempts % 2 === 0
-        ? settle('pending', 'accepted', attempts, 'answered, but not found: sent again', policy.lookUpGraceMs)
-        : settle('sent', delivery.evidence, attempts, `evidence is out: ${result}`, policy.lookUpGraceMs * attempts);
+      if (attempts === policy.resendAtLookUp) {
+        return settle('pending', 'accepted', attempts, 'answered, but not found: sent again', policy.lookUpMs);
+      }
+      return again('answered, but not found yet');
+    case 'unknown':
+      if (attempts >= policy.maxLookUps) {
+        const reason = 'destination cannot be asked whether it holds this instance';
+        return settle('quarantined', delivery.evidence, attempts, reason);
+      }
+      return again('destination could not be asked yet');
   }
+}
+
+/** Doubles with every time, up to a bound. */
+function grown(firstMs: number, times: number, maxMs: number): number {
+  return Math.min(maxMs, firstMs * 2 ** Math.min(Math.max(0, times - 1), 30));
 }
 
 function settle(

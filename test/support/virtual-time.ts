@@ -9,14 +9,15 @@ export async function until(
   clock: VirtualClock,
   condition: () => boolean | Promise<boolean>,
   what: string = condition.toString(),
+  stepMs = STEP_MS,
 ): Promise<void> {
   for (let step = 0; step < MAX_STEPS; step += 1) {
     if (await condition()) return;
     // Real work goes first: several turns of the event loop for each step of the clock.
     for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
-    clock.advance(STEP_MS);
+    clock.advance(stepMs);
   }
-  throw new Error(`It never came about in ${(STEP_MS * MAX_STEPS) / 1000} virtual seconds: ${what}`);
+  throw new Error(`It never came about in ${(stepMs * MAX_STEPS) / 1000} virtual seconds: ${what}`);
 }
 
 /** Closes; its time-out is one of virtual time. */
