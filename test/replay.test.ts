@@ -562,6 +562,23 @@ describe('the destination’s own trouble', () => {
     expect(await pacs(r)).toMatchObject({ quarantined: 0, backlog: { instances: 1 }, health: { phase: 'up' } });
   });
 
+  test('one instance for which whole requests are pushed back is found by halving, and holds up no other', async () => {
+    const r = await rig();
+    r.peer.batch = { maxInstances: 20, maxBytes: 1024 * 1024 };
+    r.peer.reachable = false;
+    const instances = study(1, 40);
+    const bad = instances[3]?.identity.sopInstanceUid ?? '';
+    const send = r.peer.send.bind(r.peer);
+    r.peer.send = async (outgoing, signal) =>
+      outgoing.some(({ identity }) => identity.sopInstanceUid === bad)
+        ? outgoing.map(() => ({ kind: 'push-back', reason: '503' }))
+        : send(outgoing, signal);
+    await accept(r, instances);
+    r.peer.reachable = true;
+    await until(r.clock, async () => (await pacs(r)).verified === 39, 'the others delivered');
+    expect(await pacs(r)).toMatchObject({ quarantined: 0, backlog: { instances: 1 } });
+  });
+
   test('a timer that fires early, and a clock that goes back, do not stop replay', async () => {
     const clock = new VirtualClock(NOON);
     const early = {

@@ -179,7 +179,7 @@ describe('after a send', () => {
         if (decision.do === 'settle') expect(decision.state).toBe('pending');
         if (outcome.kind === 'push-back' && decision.do === 'settle') expect(decision.attempts).toBe(1_000);
         if (outcome.kind === 'unreachable') {
-          expect(decision).toEqual({ do: 'requeue', lookUpFirst: false, alone: false });
+          expect(decision).toEqual({ do: 'requeue', lookUpFirst: false, company: 'any' });
         }
       }
     }
@@ -274,12 +274,12 @@ describe('after a send', () => {
     [
       'one of several unanswered goes alone, at no cost',
       afterSend(first, unanswered, asked, IN_COMPANY),
-      { do: 'requeue', alone: true, lookUpFirst: true },
+      { do: 'requeue', company: 'alone', lookUpFirst: true },
     ],
     [
       'a lost connection costs nothing',
       afterSend({ ...first, trouble: { failures: 7, whileOthersStored: 0 } }, ambiguous, asked, ALONE),
-      { do: 'requeue', alone: true, lookUpFirst: true },
+      { do: 'requeue', company: 'alone', lookUpFirst: true },
     ],
     [
       'unless others were stored in between: then it waits',

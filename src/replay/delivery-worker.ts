@@ -45,8 +45,8 @@ export class DeliveryWorker {
   readonly #settlements: GroupCommit<Settlement, boolean>;
   /** Deliveries that may have arrived: they are looked up before they are sent again. */
   readonly #lookUpFirst = new Set<number>();
-  /** Deliveries that may be what spoiled a request of several. */
-  readonly #alone = new Set<number>();
+  /** How many may go in one request with a delivery that may have spoiled one, itself included. */
+  readonly #company = new Map<number, number>();
   /** How deliveries have failed by themselves; `stored` is the count of stored ones at the last failure. */
   readonly #troubles = new Map<number, TroubleView & { readonly stored: number }>();
   /** Instances that the destination has stored. */
@@ -78,8 +78,9 @@ export class DeliveryWorker {
     return this.#interrupted.has(study.studyInstanceUid) || study.queue.some(({ id }) => this.#lookUpFirst.has(id));
   }
 
-  isAlone(deliveryId: number): boolean {
-    return this.#alone.has(deliveryId);
+  /** How many may go in one request with this delivery, itself included. */
+  companyOf(deliveryId: number): number {
+    return this.#company.get(deliveryId) ?? Number.POSITIVE_INFINITY;
   }
 
   async send(work: WorkBatch): Promise<void> {
@@ -158,7 +159,7 @@ export class DeliveryWorker {
       stored: this.#stored,
     };
     this.#troubles.set(deliveryId, trouble);
-    this.#alone.add(deliveryId);
+    this.#company.set(deliveryId, 1);
     return trouble;
   }
 
@@ -228,7 +229,8 @@ export class DeliveryWorker {
       const decision = decisions[index];
       if (decision === undefined || decision.do === 'requeue') {
         if (decision?.lookUpFirst !== false) this.#lookUpFirst.add(delivery.id);
-        if (decision?.alone) this.#alone.add(delivery.id);
+        if (decision?.company === 'alone') this.#company.set(delivery.id, 1);
+        if (decision?.company === 'fewer') this.#company.set(delivery.id, Math.ceil(deliveries.length / 2));
         requeued.push(delivery);
       } else {
         settling.push(this.#settle(study, delivery, decision, now));
@@ -266,7 +268,7 @@ export class DeliveryWorker {
     this.#options.window.done(study, [delivery.id]);
     this.#lookUpFirst.delete(delivery.id);
     if (state !== 'pending') {
-      this.#alone.delete(delivery.id);
+      this.#company.delete(delivery.id);
       this.#troubles.delete(delivery.id);
     }
     if (!recorded) return;
@@ -299,7 +301,7 @@ export class DeliveryWorker {
     const alive = isTrialAlive(outcome);
     const decisions: readonly Decision[] = alive
       ? this.#decide(deliveries, results, true)
-      : [{ do: 'requeue', lookUpFirst: outcome.kind !== 'refused', alone: false }];
+      : [{ do: 'requeue', lookUpFirst: outcome.kind !== 'refused', company: 'any' }];
     await this.#apply(study, deliveries, decisions);
     return { alive, reason: 'reason' in outcome ? outcome.reason : 'it stores' };
   }

@@ -292,7 +292,7 @@ export class DestinationReplayer {
       const work = await this.#inWindow(() =>
         this.#window.take(now, {
           ...this.#options.destination.transport.batch,
-          isAlone: (id) => this.#worker.isAlone(id),
+          companyOf: (id) => this.#worker.companyOf(id),
         }),
       );
       if (work === undefined) {

@@ -13,8 +13,8 @@ export interface WorkBatch {
 export interface BatchBounds {
   readonly maxInstances: number;
   readonly maxBytes: number;
-  /** Deliveries that must go alone. */
-  readonly isAlone: (deliveryId: number) => boolean;
+  /** How many may go in one request with a delivery, itself included. */
+  readonly companyOf: (deliveryId: number) => number;
 }
 
 /** A leased study of which a page at a time is held. */
@@ -236,18 +236,17 @@ function takeBatch(study: WindowStudy, bounds: BatchBounds): WorkBatch | undefin
   const taken: Delivery[] = [];
   const left: Delivery[] = [];
   let bytes = 0;
+  let company = bounds.maxInstances;
   for (const delivery of study.queue) {
     const fits =
       kind === 'send'
         ? taken.length === 0 ||
-          (taken.length < bounds.maxInstances &&
-            bytes + delivery.bytes <= bounds.maxBytes &&
-            !bounds.isAlone(first.id) &&
-            !bounds.isAlone(delivery.id))
+          (taken.length < Math.min(company, bounds.companyOf(delivery.id)) && bytes + delivery.bytes <= bounds.maxBytes)
         : taken.length < MAX_LOOK_UP_BATCH;
     if (fits && delivery.state === first.state) {
       taken.push(delivery);
       bytes += delivery.bytes;
+      company = Math.min(company, bounds.companyOf(delivery.id));
     } else {
       left.push(delivery);
     }

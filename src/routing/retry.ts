@@ -63,7 +63,7 @@ export interface EvidenceView {
 
 /**
  * What becomes of a delivery: `settle` it in the catalog, or `requeue` it at no cost to itself, with a look-up before
- * the next send where it may have arrived, alone where it may be what spoils the others.
+ * the next send where it may have arrived; in smaller company, or alone, where it may be what spoils the request.
  */
 export type Decision =
   | {
@@ -74,7 +74,7 @@ export type Decision =
       readonly reason: string | null;
       readonly delayMs: number;
     }
-  | { readonly do: 'requeue'; readonly lookUpFirst: boolean; readonly alone: boolean };
+  | { readonly do: 'requeue'; readonly lookUpFirst: boolean; readonly company: 'any' | 'fewer' | 'alone' };
 
 /** The kinds of outcome that a send has; what each means stands at `SendOutcome`. */
 export type OutcomeView =
@@ -129,19 +129,19 @@ export function afterSend(
       }
       return later(1, outcome.reason);
     case 'unreachable':
-      return { do: 'requeue', lookUpFirst: false, alone: false };
+      return { do: 'requeue', lookUpFirst: false, company: 'any' };
     case 'push-back':
       // Asked of this instance only, it must not hold up the others.
       if (request.othersStored || trouble.whileOthersStored > 0) return later(0, outcome.reason);
-      return { do: 'requeue', lookUpFirst: false, alone: false };
+      return { do: 'requeue', lookUpFirst: false, company: 'fewer' };
     case 'ambiguous':
     case 'unanswered':
-      if (!request.alone) return { do: 'requeue', lookUpFirst: true, alone: true };
+      if (!request.alone) return { do: 'requeue', lookUpFirst: true, company: 'alone' };
       if (trouble.whileOthersStored >= policy.maxUnanswered) {
         return settle('quarantined', 'accepted', attempts + 1, `never answered: ${outcome.reason}`);
       }
       if (outcome.kind === 'unanswered' || trouble.whileOthersStored > 0) return later(1, outcome.reason);
-      return { do: 'requeue', lookUpFirst: true, alone: true };
+      return { do: 'requeue', lookUpFirst: true, company: 'alone' };
   }
 }
 
