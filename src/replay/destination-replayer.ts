@@ -16,6 +16,7 @@ import type { BlobStore } from '../storage/blob-store.ts';
 import type { Catalog } from '../storage/catalog.ts';
 import type { TierPolicy } from '../tiers/policy.ts';
 import type { Destination } from '../transports/transport.ts';
+import { Alarms } from './alarms.ts';
 import { DeliveryWorker } from './delivery-worker.ts';
 import { DestinationSender } from './destination-sender.ts';
 import { EpisodeKeeper } from './episode-keeper.ts';
@@ -29,7 +30,6 @@ const STUDIES_PER_SLOT = 2;
 const PROGRESS_INTERVAL_MS = 1_000;
 /** Pause after the store failed to record an outcome: going on would send the same again and again. */
 const STORE_FAILURE_PAUSE_MS = 5_000;
-const MAX_WAIT_MS = 60_000;
 
 export interface ReplayerOptions {
   readonly destination: Destination;
@@ -57,7 +57,7 @@ export class DestinationReplayer {
   readonly #queue = new PQueue({ concurrency: 1 });
   readonly #rate = new RateMeter();
   readonly #abort = new AbortController();
-  readonly #timers = new Map<number, () => void>();
+  readonly #alarms: Alarms;
   /** Deliveries tried in vain in this outage, so that one bad instance does not prolong it. */
   readonly #tried = new Set<number>();
   #state: DestinationState;
@@ -91,6 +91,11 @@ export class DestinationReplayer {
         if (interrupted) this.#worker.suspectStudy(study);
       },
       onFinished: (study) => this.#worker.studyFinished(study),
+    });
+    this.#alarms = new Alarms(options.clock, () => {
+      this.#window.refresh();
+      this.#dispatch({ type: 'tick' });
+      this.#pump(true);
     });
     this.#episodes = new EpisodeKeeper({ catalog, destinationId: this.id, policy: options.tiers });
     this.#worker = new DeliveryWorker({
@@ -163,8 +168,7 @@ export class DestinationReplayer {
    */
   async stop(graceMs: number): Promise<void> {
     this.#stopping = true;
-    for (const cancel of this.#timers.values()) cancel();
-    this.#timers.clear();
+    this.#alarms.stop();
     this.#progressTimer?.();
     const cancel = this.#options.clock.schedule(graceMs, () => this.#abort.abort());
     await Promise.all([this.#queue.onIdle(), this.#asking]);
@@ -201,7 +205,7 @@ export class DestinationReplayer {
         this.#asking = this.#trial();
         return;
       case 'wake':
-        this.#wakeAt(effect.at);
+        this.#alarms.set(effect.at);
         return;
       case 'outage':
         this.#changeEpisode(async () => {
@@ -262,7 +266,7 @@ export class DestinationReplayer {
     if (!this.#mayHaveWork) return;
     // A timer may fire early or be for another instant: a pause that leaves no slot always has one of its own.
     const pausedUntil = Math.max(this.#pausedUntil, this.#state.flow.pausedUntil);
-    if (allowed === 0 && pausedUntil > now) this.#wakeAt(pausedUntil);
+    if (allowed === 0 && pausedUntil > now) this.#alarms.set(pausedUntil);
     for (let free = allowed - this.#queue.pending - this.#queue.size; free > 0; free -= 1) {
       // Its slot is free again only once the queue has seen it end.
       void this.#queue
@@ -298,7 +302,7 @@ export class DestinationReplayer {
       if (work === undefined) {
         this.#mayHaveWork = false;
         const due = await this.#options.catalog.nextDueAt({ destinationId: this.id, now });
-        if (due !== null) this.#wakeAt(due);
+        if (due !== null) this.#alarms.set(due);
         return this.#news === seen ? 'idle' : 'missed';
       }
       if (work.kind === 'send') await this.#worker.send(work);
@@ -387,23 +391,9 @@ export class DestinationReplayer {
     });
   }
 
-  #wakeAt(at: number): void {
-    if (this.#stopping || this.#timers.has(at)) return;
-    const { clock } = this.#options;
-    // In steps, since the clock may be put right meanwhile; and again, since a timer may fire a little early.
-    const cancel = clock.schedule(Math.min(Math.max(0, at - clock.now()), MAX_WAIT_MS), () => {
-      this.#timers.delete(at);
-      if (clock.now() < at) this.#wakeAt(at);
-      this.#window.refresh();
-      this.#dispatch({ type: 'tick' });
-      this.#pump(true);
-    });
-    this.#timers.set(at, cancel);
-  }
-
   #pauseForStore(): void {
     this.#pausedUntil = this.#options.clock.now() + STORE_FAILURE_PAUSE_MS;
-    this.#wakeAt(this.#pausedUntil);
+    this.#alarms.set(this.#pausedUntil);
   }
 
   #inWindow<T>(run: () => Promise<T>): Promise<T> {
