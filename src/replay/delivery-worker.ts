@@ -166,7 +166,7 @@ export class DeliveryWorker {
   /** Sends; undefined when it was aborted or failed here, with the deliveries given back. */
   async #attempt(study: WindowStudy, deliveries: readonly Delivery[]) {
     try {
-      return await this.#options.sender.send(deliveries, this.#options.signal);
+      return await this.#clarify(deliveries, await this.#options.sender.send(deliveries, this.#options.signal));
     } catch (error) {
       // Whatever went out may have arrived.
       for (const { id } of deliveries) this.#lookUpFirst.add(id);
@@ -179,10 +179,28 @@ export class DeliveryWorker {
     }
   }
 
+  /** Asks about instances of which the destination's answer said nothing: what it shows it has. */
+  async #clarify<Result extends { readonly outcome: SendOutcome; readonly local: boolean }>(
+    deliveries: readonly Delivery[],
+    results: readonly Result[],
+  ): Promise<readonly Result[]> {
+    const silent = deliveries.filter((_, index) => outcomeAt(results, index).kind === 'unanswered');
+    if (silent.length === 0) return results;
+    const answers = await this.#options.sender.ask(silent, this.#options.signal);
+    return results.map((result, index) => {
+      const answer = answers.get(deliveries[index]?.id ?? -1);
+      if (answer !== 'found' && answer !== 'equal') return result;
+      return { ...result, outcome: { kind: 'duplicate', reason: 'it answered nothing of it, but shows it' } };
+    });
+  }
+
   /** Settles those of a batch that an earlier, interrupted send has brought there; returns the rest, if it could ask. */
   async #withoutArrived({ study, deliveries }: WorkBatch): Promise<readonly Delivery[] | undefined> {
     const wasInterrupted = this.#interrupted.has(study.studyInstanceUid);
-    const doubtful = deliveries.filter(({ id }) => wasInterrupted || this.#lookUpFirst.has(id));
+    // One that failed before may have arrived then, also in a process that is no more.
+    const doubtful = deliveries.filter(
+      ({ id, attempts }) => wasInterrupted || attempts > 0 || this.#lookUpFirst.has(id),
+    );
     if (doubtful.length === 0) return deliveries;
     const results = await this.#ask(study, deliveries, doubtful);
     if (results === undefined) return undefined;
@@ -266,8 +284,8 @@ export class DeliveryWorker {
       return;
     }
     this.#options.window.done(study, [delivery.id]);
-    this.#lookUpFirst.delete(delivery.id);
     if (state !== 'pending') {
+      this.#lookUpFirst.delete(delivery.id);
       this.#company.delete(delivery.id);
       this.#troubles.delete(delivery.id);
     }

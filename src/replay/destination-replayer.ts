@@ -173,9 +173,7 @@ export class DestinationReplayer {
     const cancel = this.#options.clock.schedule(graceMs, () => this.#abort.abort());
     await Promise.all([this.#queue.onIdle(), this.#asking]);
     await this.#episodeTurn;
-    await this.#inWindow(() => this.#window.releaseAll((study) => this.#worker.mustKeepLease(study))).catch((error) =>
-      this.#fault(error),
-    );
+    await this.#releaseIdle().catch((error) => this.#fault(error));
     cancel();
     this.#abort.abort();
     await this.#options.destination.transport.close();
@@ -216,7 +214,7 @@ export class DestinationReplayer {
         this.#tried.clear();
         this.#changeEpisode(async () => {
           const episode = await this.#episodes.end(at);
-          await this.#inWindow(() => this.#window.releaseAll());
+          await this.#releaseIdle();
           if (episode !== null) this.#options.emit('recovery', episode);
           this.#advanceEpisodes();
         });
@@ -337,7 +335,7 @@ export class DestinationReplayer {
       if (this.#state.health.phase === 'probing') {
         // Until an outage ends its end is 'now': what was fresh when it came may be fresh no more.
         await this.#inEpisodes(() => this.#episodes.rerank(now));
-        await this.#inWindow(() => this.#window.releaseAll());
+        await this.#releaseIdle();
       }
       // Those that wait for another try too: they may be all there is to try.
       const due = now + this.#options.retry.maxRetryMs;
@@ -348,7 +346,7 @@ export class DestinationReplayer {
       }
       for (const { id } of candidate.deliveries) this.#tried.add(id);
       const { alive, reason } = await this.#worker.trial(candidate);
-      await this.#inWindow(() => this.#window.releaseAll());
+      await this.#releaseIdle();
       ended(alive, reason);
     } catch (error) {
       this.#fault(error);
@@ -394,6 +392,18 @@ export class DestinationReplayer {
   #pauseForStore(): void {
     this.#pausedUntil = this.#options.clock.now() + STORE_FAILURE_PAUSE_MS;
     this.#alarms.set(this.#pausedUntil);
+  }
+
+  /**
+   * Ends the leases of studies that nobody works on, so that they are leased by their rank of now. Those of which some
+   * may have arrived keep theirs: an opening after a kill must know to look them up.
+   */
+  #releaseIdle(): Promise<void> {
+    const now = this.#options.clock.now();
+    return this.#inWindow(async () => {
+      await this.#window.releaseAll((study) => this.#worker.mustKeepLease(study));
+      this.#window.retier((rank) => this.#episodes.tierOf(rank, now));
+    });
   }
 
   #inWindow<T>(run: () => Promise<T>): Promise<T> {

@@ -1,4 +1,5 @@
 import type { EpisodeRecord } from '../domain/episode.ts';
+import type { Rank } from '../domain/rank.ts';
 import { referenceInstant } from '../routing/order.ts';
 import type { Catalog } from '../storage/catalog.ts';
 import { type TierPolicy, tierAt } from '../tiers/policy.ts';
@@ -102,6 +103,11 @@ export class EpisodeKeeper {
 
   #replace(record: EpisodeRecord): void {
     this.#open = this.#open.map((episode) => (episode.id === record.id ? record : episode));
+  }
+
+  /** The tier of a rank as it is judged now. */
+  tierOf(rank: Rank, now: number): number {
+    return tierAt(rank.acquiredAt, this.referenceAt(now), this.#policy);
   }
 
   /** Judges the tier of every study in the backlog anew, in bounded batches. */

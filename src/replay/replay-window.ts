@@ -61,6 +61,8 @@ export class ReplayWindow {
   /** Studies may be waiting in the catalog. */
   #mayLease = true;
   #displaced: WindowStudy[] = [];
+  /** Its page is on the way: nothing takes its place now. */
+  #paging: WindowStudy | undefined;
 
   constructor(options: {
     readonly catalog: Catalog;
@@ -88,7 +90,7 @@ export class ReplayWindow {
     this.#mayLease = true;
     if (this.#studies.size < this.#maxStudies) return;
     const last = this.#ordered()
-      .filter((study) => study.inFlight.size === 0)
+      .filter((study) => study.inFlight.size === 0 && study !== this.#paging)
       .at(-1);
     if (last !== undefined && compareRank(rank, last.rank) < 0) {
       this.#studies.delete(last.studyInstanceUid);
@@ -154,10 +156,15 @@ export class ReplayWindow {
    * Ends all leases of studies that nobody works on, so that they are ranked anew; those for which `mustKeep` keep
    * theirs, and come back as interrupted at the next opening.
    */
-  async releaseAll(mustKeep: (study: WindowStudy) => boolean = () => false): Promise<void> {
+  async releaseAll(mustKeep: (study: WindowStudy) => boolean): Promise<void> {
     const idle = [...this.#studies.values()].filter((study) => study.inFlight.size === 0 && !mustKeep(study));
     await this.#release(idle);
     this.#mayLease = true;
+  }
+
+  /** Judges the tiers of what is held anew. */
+  retier(tierOf: (rank: Rank) => number): void {
+    for (const study of this.#studies.values()) study.rank = { ...study.rank, tier: tierOf(study.rank) };
   }
 
   #ordered(): WindowStudy[] {
@@ -190,13 +197,18 @@ export class ReplayWindow {
       study.progressed = false;
     }
     study.mayHaveMore = false;
-    const page = await this.#catalog.dueDeliveries({
-      destinationId: this.#destinationId,
-      studyInstanceUid: study.studyInstanceUid,
-      now,
-      afterId: study.cursor,
-      limit: PAGE_SIZE,
-    });
+    this.#paging = study;
+    const page = await this.#catalog
+      .dueDeliveries({
+        destinationId: this.#destinationId,
+        studyInstanceUid: study.studyInstanceUid,
+        now,
+        afterId: study.cursor,
+        limit: PAGE_SIZE,
+      })
+      .finally(() => {
+        this.#paging = undefined;
+      });
     study.cursor = page.at(-1)?.id ?? study.cursor;
     if (page.length === PAGE_SIZE) study.mayHaveMore = true;
     study.queue.push(...page);

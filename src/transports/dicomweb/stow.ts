@@ -40,7 +40,12 @@ export async function store(
       readAnswer,
     );
     const uids = instances.map((instance) => instance.identity.sopInstanceUid);
-    return stowOutcomes(answer, uids, now());
+    return stowOutcomes(answer, uids, now()).map((outcome, index) =>
+      // Whatever it says of an instance that had not gone out whole is no promise for it.
+      outcome.kind === 'stored' && index >= body.handedOver
+        ? { kind: 'ambiguous', reason: 'it was answered as stored before all of it had gone out' }
+        : outcome,
+    );
   } catch (error) {
     if (error instanceof SourceFailure) return outcomesOfSourceFailure(body, error, instances.length);
     if (error instanceof HttpFailure) {
