@@ -119,6 +119,14 @@ describe('a connection that is lost', () => {
     expect(kinds(await transport.send([instance(1)], never))).toEqual(['push-back']);
   });
 
+  test('stored is not believed of an instance that had not gone out whole', async () => {
+    const [small, large] = [instance(1), zeros(2, 64 * 1024 * 1024)];
+    // Answers when the request begins, and takes nothing more of it.
+    const url = await serve((_, response) => answerJson(response, 200, allStored(small, large)));
+    const outcomes = await transportTo(url).send([small, large], never);
+    expect(kinds(outcomes)[1]).toBe('ambiguous');
+  });
+
   test('no answer comes', async () => {
     const url = await serve((request) => request.resume());
     const transport = transportTo(url, { idleTimeoutMs: 250 });

@@ -579,6 +579,17 @@ describe('the destination’s own trouble', () => {
     expect(await pacs(r)).toMatchObject({ quarantined: 0, backlog: { instances: 1 } });
   });
 
+  test('a PACS that stores and says nothing: what it shows is verified, and it is not held to be down', async () => {
+    const r = await rig();
+    r.peer.keeps = () => true;
+    r.peer.respond = () => ({ kind: 'unanswered', reason: 'HTTP 200 with an empty body' });
+    for (let seed = 1; seed <= 8; seed += 1) await accept(r, study(seed, 1));
+    await drained(r);
+    expect(await pacs(r)).toMatchObject({ verified: 8, quarantined: 0, health: { phase: 'up' } });
+    expect(named(r, 'outage')).toEqual([]);
+    expect(r.peer.requests.flat()).toHaveLength(8);
+  });
+
   test('a timer that fires early, and a clock that goes back, do not stop replay', async () => {
     const clock = new VirtualClock(NOON);
     const early = {
@@ -600,6 +611,39 @@ describe('the destination’s own trouble', () => {
     for (const { bytes } of study(1, 4)) await spillway.accept(bytes);
     const isDrained = async () => (await spillway.status()).destinations[0]?.backlog.instances === 0;
     await until(clock, isDrained, 'drained');
+  });
+});
+
+describe('the window', () => {
+  test('a study whose page is on the way is not displaced by an arrival', async () => {
+    const clock = new VirtualClock(NOON);
+    const peer = new ScriptedTransport();
+    const inner = memoryStore();
+    let arrive: (() => Promise<unknown>) | undefined;
+    const store: SpillwayOptions['store'] = {
+      async open() {
+        const opened = await inner.open();
+        const { dueDeliveries } = opened.catalog;
+        opened.catalog.dueDeliveries = async (page) => {
+          const result = await dueDeliveries.call(opened.catalog, page);
+          const run = arrive;
+          arrive = undefined;
+          await run?.();
+          return result;
+        };
+        return opened;
+      },
+    };
+    const r = await rig({ maxConcurrency: 1 }, { clock, peer, store });
+    peer.reachable = false;
+    for (let seed = 1; seed <= 5; seed += 1) await accept(r, study(seed, 1, NOON - 400 * DAY));
+    await until(clock, () => named(r, 'outage').length === 1, 'an outage');
+    arrive = () => accept(r, study(99, 1, clock.now() - HOUR));
+    peer.reachable = true;
+    await drained(r);
+    const sends = peer.requests.flat();
+    expect(sends).toHaveLength(new Set(sends).size);
+    expect(await pacs(r)).toMatchObject({ verified: 6 });
   });
 });
 
