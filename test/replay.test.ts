@@ -538,7 +538,7 @@ describe('the destination’s own trouble', () => {
     expect(r.peer.requests.filter((request) => request.includes(uid ?? ''))).toHaveLength(2);
   });
 
-  test('an instance that was deleted there, or has a newer version, is never sent again to prove anything', async () => {
+  test('an instance that was deleted there is never sent again to prove anything', async () => {
     const r = await rig();
     await accept(r, study(9, 1));
     await drained(r);
@@ -550,6 +550,25 @@ describe('the destination’s own trouble', () => {
     await until(r.clock, () => r.peer.requests.length > 3, 'some tries');
     expect(new Set(r.peer.requests.flat())).toEqual(new Set([bad?.identity.sopInstanceUid]));
     expect(await pacs(r)).toMatchObject({ quarantined: 0 });
+  });
+
+  test('nor is one that has a newer version, which it would replace', async () => {
+    const r = await rig();
+    const options = { rows: 8, columns: 8, sopInstanceUid: '1.2.3.4', studyInstanceUid: '1.2.3' };
+    await r.spillway.accept(syntheticInstance({ ...options, seed: 1 }));
+    await drained(r);
+    // Larger, so that the older one would be the cheaper to send.
+    const newer = await r.spillway.accept(syntheticInstance({ ...options, rows: 16, seed: 2 }));
+    await drained(r);
+    r.peer.requests.length = 0;
+    const [bad] = study(1, 1);
+    const uid = bad?.identity.sopInstanceUid;
+    r.peer.respond = ({ sopInstanceUid }) =>
+      sopInstanceUid === uid ? { kind: 'refused', reason: 'HTTP 400', mayRetry: true } : { kind: 'stored' };
+    await r.spillway.accept(bad?.bytes ?? '');
+    await until(r.clock, () => r.peer.requests.length > 3, 'some tries');
+    expect(new Set(r.peer.requests.flat())).toEqual(new Set([uid]));
+    expect(r.peer.held.get('1.2.3.4')?.digest).toBe(newer.digest);
   });
 
   test('one instance that is always pushed back holds up no other', async () => {

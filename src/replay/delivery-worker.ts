@@ -19,7 +19,6 @@ import type { ReplayWindow, WindowStudy, WorkBatch } from './replay-window.ts';
 import { eventOfSend, isTrialAlive } from './request-verdict.ts';
 
 const MAX_SETTLE_BATCH = 512;
-const MAX_WITNESS_STUDY = 1_000;
 const CANNOT_ASK = { type: 'failure', reason: 'it cannot be asked what it holds' } as const;
 
 export interface DeliveryWorkerOptions {
@@ -123,21 +122,19 @@ export class DeliveryWorker {
 
   /**
    * Before an instance that failed is tried again without anything else having been stored since: sends one again that
-   * the destination has stored, shows, and holds in its only version. If it stores that, the fault is not its own.
+   * the destination holds exactly so, which changes nothing there. If it stores that, the fault is not its own.
    */
   async #proveStorage(deliveryId: number): Promise<void> {
     const trouble = this.#troubles.get(deliveryId);
-    const { sender, catalog, signal } = this.#options;
+    const { sender, signal } = this.#options;
     const witness = this.#witness;
     if (trouble === undefined || trouble.stored !== this.#stored || witness === undefined) return;
-    if (!sender.transport.supports.lookUp) return;
+    if (!sender.transport.supports.readBack) return;
     try {
-      const { studyInstanceUid, sopInstanceUid } = witness.identity;
-      // What was deleted there stays deleted, and an older version must not take a newer one's place.
-      const shown = await sender.transport.lookUp([witness.identity], signal);
-      const versions = await catalog.versions({ studyInstanceUid, limit: MAX_WITNESS_STUDY });
-      const same = versions.filter(({ identity }) => identity.sopInstanceUid === sopInstanceUid);
-      if (!shown?.has(sopInstanceUid) || same.length !== 1 || versions.length === MAX_WITNESS_STUDY) return;
+      // What was deleted there stays deleted, and what another version has replaced stays replaced.
+      const held = await sender.transport.readBack(witness.identity, signal);
+      if (held === null || held === 'absent' || held.digest !== witness.digest) return;
+      if (held.transferSyntaxUid !== witness.identity.transferSyntaxUid) return;
       const results = await sender.send([witness], signal);
       if (outcomeAt(results, 0).kind === 'stored') this.#stored += 1;
       const event = eventOfSend(results);
