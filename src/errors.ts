@@ -4,7 +4,7 @@
  * | code | when |
  * |---|---|
  * | `SPILLWAY_OPTION_INVALID` | an option is not what was expected |
- * | `SPILLWAY_NOT_DICOM` | the bytes do not begin like a DICOM file |
+ * | `SPILLWAY_NOT_DICOM` | the bytes begin neither like a DICOM file nor like a data set |
  * | `SPILLWAY_IDENTITY_MISSING` | a UID that identifies the instance is missing |
  * | `SPILLWAY_UID_UNSAFE` | a UID is empty, a path, or holds control characters |
  * | `SPILLWAY_INCOMPLETE` | the stream failed, or ended before its transport's end |

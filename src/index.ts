@@ -20,18 +20,21 @@ export type { Delivery, DeliveryState, Evidence, VerifyLevel, VersionRecord } fr
 export type { EpisodeCounts, EpisodeRecord } from './domain/episode.ts';
 export type { InstanceIdentity } from './domain/identity.ts';
 export type { Oddity } from './domain/oddity.ts';
-export type { Rank, Urgency } from './domain/rank.ts';
+export type { DateBasis, Rank, Urgency } from './domain/rank.ts';
 export type { Receipt } from './domain/receipt.ts';
 export { formatBytes, formatDuration } from './domain/units.ts';
 export { SpillwayError, type SpillwayErrorCode } from './errors.ts';
 export type { AcceptOptions, Route, RoutedInstance } from './intake.ts';
 export type { InstanceSource } from './intake-source.ts';
+export type { Reclassification } from './replay/backlog-ranking.ts';
 export type { Backlog, DeliveryEvent, DestinationStatus, HealthEventDetail, SpillwayEvents } from './replay/events.ts';
 export { formatReconciliation, type Reconciliation } from './replay/reconciliation.ts';
 export type { HealthPhase, HealthStatus } from './routing/health.ts';
+export type { ReferenceInstant } from './routing/order.ts';
 export {
   openSpillway,
   type QuarantinedDelivery,
+  type ReclassifyOptions,
   type Spillway,
   type SpillwayOptions,
   type SpillwayStatus,
@@ -43,6 +46,8 @@ export type {
   Catalog,
   DestinationRecord,
   LeasedStudy,
+  RankedStudy,
+  RankingFacts,
   Settlement,
   TierBacklog,
 } from './storage/catalog.ts';

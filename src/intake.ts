@@ -10,12 +10,12 @@ import type { Receipt } from './domain/receipt.ts';
 import { formatBytes } from './domain/units.ts';
 import { messageOf, SpillwayError } from './errors.ts';
 import { abortedError, type InstanceSource, openSource } from './intake-source.ts';
+import { type Ranking, rankAt } from './replay/backlog-ranking.ts';
 import type { BlobWriter } from './storage/blob-store.ts';
 import type { Acceptance, AcceptanceResult } from './storage/catalog.ts';
 import { GroupCommit } from './storage/group-commit.ts';
 import type { OpenStore } from './storage/store.ts';
 import { classify } from './tiers/classify.ts';
-import { type TierPolicy, tierAt } from './tiers/policy.ts';
 
 /** What `route` is given. */
 export interface RoutedInstance {
@@ -33,10 +33,15 @@ export type Route = (instance: RoutedInstance, source: string | null) => readonl
 export interface AcceptOptions extends AbortableOptions {
   /** Where the instance comes from, for `route` and the record; no patient data. @default null */
   readonly source?: string | undefined;
-  /** What the caller knows of the order; it overrules the header. @default what the header says, mostly `unknown` */
+  /** What the caller knows of the order; `unknown` is as good as none. @default what header and rules say, mostly `unknown` */
   readonly urgency?: Urgency | undefined;
   /** Length that the transport promised, such as Content-Length. @default the file's size for a path, otherwise none */
   readonly expectedBytes?: number | undefined;
+  /**
+   * Transfer syntax UID of a data set that comes without file meta, as from a C-STORE, where the presentation context
+   * names it. File meta, where there is some, counts before it. @default judged by the data set's first element
+   */
+  readonly transferSyntaxUid?: string | undefined;
 }
 
 export interface IntakeOptions {
@@ -45,14 +50,16 @@ export interface IntakeOptions {
   readonly destinationIds: readonly string[];
   /** Whether a destination was retired since; it receives nothing more. */
   readonly isRetired: (destinationId: string) => boolean;
-  readonly policy: TierPolicy;
-  readonly timeZone: string | undefined;
+  /** As it is at present. */
+  readonly ranking: () => Ranking;
   readonly maxInstanceBytes: number;
   readonly maxConcurrentAccepts: number;
   readonly sourceIdleTimeoutMs: number;
   readonly clock: Clock;
   /** The instant that ages count from at a destination. */
   readonly referenceAt: (destinationId: string, now: number) => number;
+  /** What is known of the order of a study is more urgent than it was. */
+  readonly onRestated: (studyInstanceUid: string, urgency: Urgency) => void;
   readonly onAccepted: (version: VersionRecord, ranks: ReadonlyMap<string, Rank>) => void;
   /** Something went wrong that no caller is told of. */
   readonly onFault: (error: unknown) => void;
@@ -95,7 +102,7 @@ export class Intake {
           expectedBytes: options.expectedBytes,
           signal,
         });
-        instance = await this.#receive(chunks, writer);
+        instance = await this.#receive(chunks, writer, options.transferSyntaxUid);
       } catch (error) {
         await this.#abandon(writer);
         throw error;
@@ -122,10 +129,14 @@ export class Intake {
     cancel();
   }
 
-  async #receive(chunks: AsyncIterable<Uint8Array>, writer: BlobWriter): Promise<DigestedInstance> {
+  async #receive(
+    chunks: AsyncIterable<Uint8Array>,
+    writer: BlobWriter,
+    transferSyntaxUid: string | undefined,
+  ): Promise<DigestedInstance> {
     const { maxInstanceBytes } = this.#options;
     let bytes = 0;
-    return readAndDigest(chunks, async (chunk) => {
+    const onFile = async (chunk: Uint8Array) => {
       bytes += chunk.byteLength;
       if (bytes > maxInstanceBytes) {
         throw new SpillwayError(
@@ -135,17 +146,19 @@ export class Intake {
         );
       }
       await writer.write(chunk);
-    });
+    };
+    return readAndDigest(chunks, { transferSyntaxUid, onFile });
   }
 
   async #record(instance: DigestedInstance, writer: BlobWriter, options: AcceptOptions): Promise<Receipt> {
-    const { store, clock, policy, timeZone } = this.#options;
+    const { store, clock } = this.#options;
+    const { policy, timeZone } = this.#options.ranking();
     const { header, digest, bytes } = instance;
     const { identity } = header;
     const receivedAt = clock.now();
     const judged = classify(
-      { attributes: header.attributes, receivedAt },
-      { asOf: receivedAt, policy, timeZone, urgency: options.urgency },
+      { attributes: header.attributes, receivedAt, urgency: options.urgency },
+      { asOf: receivedAt, policy, timeZone },
     );
     const receipt = (outcome: Receipt['outcome'], arrivalId: string, destinations: readonly string[]): Receipt => ({
       outcome,
@@ -166,18 +179,20 @@ export class Intake {
       if (standing !== null) {
         if (await store.blobs.has(standing.blobRef)) await this.#abandon(writer);
         else await this.#restore(standing, writer);
+        await this.#restate(standing, options.urgency);
         return receipt('identical', standing.arrivalId, []);
       }
       const source = options.source ?? null;
       const destinations = this.#route({ identity, attributes: header.attributes }, source);
       const deliveries = destinations.map((destinationId) => {
         const asOf = this.#options.referenceAt(destinationId, receivedAt);
-        return { destinationId, rank: { ...judged.rank, tier: tierAt(judged.acquiredAt, asOf, policy) } };
+        return { destinationId, rank: rankAt(judged.rank, policy, asOf) };
       });
       const arrivalId = this.#nextArrivalId(receivedAt);
       const blobRef = await writer.place({ identity, arrivalId, digest });
       const version = { arrivalId, identity, digest, bytes, blobRef, receivedAt, oddities: header.oddities };
-      acceptance = { version, attributes: header.attributes, source, deliveries };
+      const urgency = options.urgency ?? null;
+      acceptance = { version, attributes: header.attributes, source, urgency, deliveries };
     } catch (error) {
       await this.#abandon(writer);
       throw error;
@@ -188,6 +203,13 @@ export class Intake {
     }
     const destinations = outcome === 'identical' ? [] : acceptance.deliveries.map((d) => d.destinationId);
     return receipt(outcome, version.arrivalId, destinations);
+  }
+
+  /** An order may become urgent after its images came: who says so by sending them again is heard. */
+  async #restate({ arrivalId, identity }: VersionRecord, urgency: Urgency | undefined): Promise<void> {
+    if (urgency === undefined || urgency === 'unknown') return;
+    const counts = await this.#options.store.catalog.restateUrgency({ arrivalId, urgency });
+    if (counts) this.#options.onRestated(identity.studyInstanceUid, urgency);
   }
 
   /** A row whose bytes are gone is no promise kept: the same bytes, come again, take their place. */

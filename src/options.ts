@@ -1,10 +1,13 @@
+import { isStandardUid } from './dicom/uid.ts';
 import type { Clock } from './domain/clock.ts';
+import { URGENCIES } from './domain/rank.ts';
 import { SpillwayError } from './errors.ts';
-import type { Route } from './intake.ts';
-import type { SpillwayOptions } from './spillway.ts';
+import type { AcceptOptions, Route } from './intake.ts';
+import type { Ranking } from './replay/backlog-ranking.ts';
+import type { ReclassifyOptions, SpillwayOptions } from './spillway.ts';
 import type { Store } from './storage/store.ts';
 import { systemClock } from './system-clock.ts';
-import { assertTierPolicy, defaultTierPolicy, type TierPolicy } from './tiers/policy.ts';
+import { assertTierPolicy, defaultTierPolicy } from './tiers/policy.ts';
 import type { Destination } from './transports/transport.ts';
 
 /** Options with every default filled in. */
@@ -12,8 +15,7 @@ export interface ResolvedOptions {
   readonly store: Store;
   readonly destinations: readonly Destination[];
   readonly route: Route;
-  readonly tiers: TierPolicy;
-  readonly timeZone: string | undefined;
+  readonly ranking: Ranking;
   readonly maxInstanceBytes: number;
   readonly maxConcurrentAccepts: number;
   readonly sourceIdleTimeoutMs: number;
@@ -27,6 +29,7 @@ const KNOWN = new Set<keyof SpillwayOptions>([
   'route',
   'tiers',
   'timeZone',
+  'reference',
   'maxInstanceBytes',
   'maxConcurrentAccepts',
   'sourceIdleTimeoutMs',
@@ -43,24 +46,74 @@ export function resolveOptions(options: SpillwayOptions): ResolvedOptions {
   if (typeof options.store?.open !== 'function') throw invalid('store', 'a store such as fileStore()', options.store);
   const destinations = checkDestinations(options.destinations);
   const ids = destinations.map(({ id }) => id);
-  const { route = () => ids, tiers = defaultTierPolicy, timeZone, clock = systemClock } = options;
+  const {
+    route = () => ids,
+    tiers = defaultTierPolicy,
+    timeZone,
+    reference = 'outage-end',
+    clock = systemClock,
+  } = options;
   if (typeof route !== 'function') throw invalid('route', 'a function', route);
-  assertTierPolicy(tiers);
-  if (timeZone !== undefined && !isTimeZone(timeZone)) {
-    throw invalid('timeZone', 'an IANA time zone such as "Europe/Vienna"', timeZone);
-  }
   return {
     store: options.store,
     destinations,
     route,
-    tiers,
-    timeZone,
+    ranking: checkRanking({ policy: tiers, timeZone, reference }),
     maxInstanceBytes: atLeast('maxInstanceBytes', 1, options.maxInstanceBytes ?? 4 * 1024 ** 3),
     maxConcurrentAccepts: atLeast('maxConcurrentAccepts', 1, options.maxConcurrentAccepts ?? 64),
     sourceIdleTimeoutMs: atLeast('sourceIdleTimeoutMs', 1, options.sourceIdleTimeoutMs ?? 120_000),
     closeTimeoutMs: atLeast('closeTimeoutMs', 0, options.closeTimeoutMs ?? 10_000),
     clock,
   };
+}
+
+/** A ranking with a part of it changed. */
+export function changedRanking(ranking: Ranking, change: ReclassifyOptions): Ranking {
+  const allowed = ['tiers', 'timeZone', 'reference', 'signal'];
+  const unknown = Object.keys(change).find((name) => !allowed.includes(name));
+  if (unknown !== undefined) throw invalid('reclassify', `given only ${allowed.join(', ')}`, unknown);
+  const { tiers = ranking.policy, timeZone = ranking.timeZone, reference = ranking.reference } = change;
+  return checkRanking({ policy: tiers, timeZone, reference });
+}
+
+function checkRanking(ranking: Ranking): Ranking {
+  const { policy, timeZone, reference } = ranking;
+  assertTierPolicy(policy);
+  if (timeZone !== undefined && !isTimeZone(timeZone)) {
+    throw invalid('timeZone', 'an IANA time zone such as "Europe/Vienna"', timeZone);
+  }
+  // The furthest that a Date reaches (ECMA-262): ns or µs since the epoch are no ms.
+  const isInstant = typeof reference === 'number' && Math.abs(reference) <= 8.64e15;
+  if (!isInstant && !['outage-end', 'outage-start', 'now'].includes(reference as string)) {
+    throw invalid('reference', '"outage-end", "outage-start", "now" or ms since the epoch', reference);
+  }
+  return ranking;
+}
+
+const ACCEPT_OPTIONS = new Set<keyof AcceptOptions>([
+  'source',
+  'urgency',
+  'expectedBytes',
+  'transferSyntaxUid',
+  'signal',
+]);
+
+/** Checks what `accept` is given, before anything is read. */
+export function checkAcceptOptions(options: AcceptOptions): void {
+  for (const name of Object.keys(options)) {
+    if (!ACCEPT_OPTIONS.has(name as keyof AcceptOptions)) {
+      throw invalid('options of accept', `only ${[...ACCEPT_OPTIONS].join(', ')}`, name);
+    }
+  }
+  const { source, urgency, expectedBytes, transferSyntaxUid } = options;
+  if (source !== undefined && typeof source !== 'string') throw invalid('source', 'a text', source);
+  if (urgency !== undefined && !URGENCIES.includes(urgency)) {
+    throw invalid('urgency', `one of ${URGENCIES.join(', ')}`, urgency);
+  }
+  if (expectedBytes !== undefined) atLeast('expectedBytes', 0, expectedBytes);
+  if (transferSyntaxUid !== undefined && !(typeof transferSyntaxUid === 'string' && isStandardUid(transferSyntaxUid))) {
+    throw invalid('transferSyntaxUid', 'a UID such as "1.2.840.10008.1.2"', transferSyntaxUid);
+  }
 }
 
 function checkDestinations(destinations: unknown): readonly Destination[] {

@@ -1,17 +1,20 @@
-import { EventEmitter } from 'eventemitter3';
 import type { AbortableOptions } from './domain/abort.ts';
 import type { Clock } from './domain/clock.ts';
 import type { Delivery } from './domain/delivery.ts';
 import type { EpisodeRecord } from './domain/episode.ts';
 import type { Receipt } from './domain/receipt.ts';
 import { SpillwayError } from './errors.ts';
+import { GuardedEmitter } from './guarded-emitter.ts';
 import { type AcceptOptions, Intake, type Route } from './intake.ts';
 import type { InstanceSource } from './intake-source.ts';
-import { type ResolvedOptions, resolveOptions } from './options.ts';
+import { changedRanking, checkAcceptOptions, type ResolvedOptions, resolveOptions } from './options.ts';
+import { assertNoOrphans } from './orphaned-backlog.ts';
+import type { Ranking, Reclassification } from './replay/backlog-ranking.ts';
 import { DestinationReplayer } from './replay/destination-replayer.ts';
 import type { DestinationStatus, SpillwayEvents } from './replay/events.ts';
 import { type Reconciliation, reconcile } from './replay/reconciliation.ts';
 import { defaultDestinationPolicy } from './routing/destination.ts';
+import type { ReferenceInstant } from './routing/order.ts';
 import { defaultRetryPolicy } from './routing/retry.ts';
 import type { OpenStore, Store } from './storage/store.ts';
 import type { TierPolicy } from './tiers/policy.ts';
@@ -32,6 +35,11 @@ export interface SpillwayOptions {
    * @default none: their dates are read towards urgent
    */
   readonly timeZone?: string | undefined;
+  /**
+   * The instant that ages count from: `'outage-end'` (until the outage ends, now), `'outage-start'`, `'now'`, or one in
+   * ms since the epoch. @default 'outage-end': no study slides out of its tier while it waits
+   */
+  readonly reference?: ReferenceInstant | undefined;
   /** Largest instance that is taken, in bytes. @default 4 GiB */
   readonly maxInstanceBytes?: number | undefined;
   /** Instances being taken in at once; further calls of `accept` wait, their sources unread. @default 64 */
@@ -42,6 +50,14 @@ export interface SpillwayOptions {
   readonly closeTimeoutMs?: number | undefined;
   /** @default the system's */
   readonly clock?: Clock | undefined;
+}
+
+/** What `reclassify` may change. */
+export interface ReclassifyOptions extends AbortableOptions {
+  readonly tiers?: TierPolicy | undefined;
+  /** See `SpillwayOptions`. */
+  readonly timeZone?: string | undefined;
+  readonly reference?: ReferenceInstant | undefined;
 }
 
 /** How everything stands. */
@@ -118,6 +134,18 @@ export interface Spillway extends AsyncDisposable {
   retireDestination(retirement: { readonly id: string; readonly reason: string; readonly by: string }): Promise<void>;
 
   /**
+   * Changes by what studies are ranked, and ranks the whole backlog anew, in bounded batches, from what the instances
+   * said when they came. Sending goes on meanwhile; what is in flight is not touched, and what is taken next goes by the
+   * ranks of that moment. What is not given stays as it is. The next opening is to be given the same, or ranks everything by what it is given.
+   *
+   * Aborting leaves the new policy in force and a part of the backlog ranked by the old one, until the next call or
+   * opening.
+   *
+   * @throws SpillwayError `SPILLWAY_OPTION_INVALID`, `SPILLWAY_ABORTED`
+   */
+  reclassify(change?: ReclassifyOptions): Promise<Reclassification>;
+
+  /**
    * Resolves when no destination has anything pending or unverified. An outage makes it wait; quarantined deliveries
    * do not. Aborting ends the waiting only.
    */
@@ -143,17 +171,16 @@ class OpenedSpillway implements Spillway {
   readonly #intake: Intake;
   readonly #replayers: ReadonlyMap<string, DestinationReplayer>;
   readonly #retired = new Set<string>();
-  readonly #emitter = new EventEmitter();
-  /** Listeners as they are called: one that throws breaks nothing. */
-  readonly #guarded = new WeakMap<object, (...details: unknown[]) => void>();
+  readonly #emitter = new GuardedEmitter();
   readonly #waiting = new Set<() => void>();
-  #reporting = false;
+  #ranking: Ranking;
   #closing: Promise<void> | undefined;
 
   constructor(store: OpenStore, options: ResolvedOptions, lastArrivalId: string | null) {
     this.#store = store;
     this.#options = options;
-    const { clock, tiers } = options;
+    const { clock } = options;
+    this.#ranking = options.ranking;
     this.#replayers = new Map(
       options.destinations.map((destination) => {
         const flow = { ...defaultDestinationPolicy.flow };
@@ -162,7 +189,7 @@ class OpenedSpillway implements Spillway {
           destination,
           catalog: store.catalog,
           blobs: store.blobs,
-          tiers,
+          ranking: () => this.#ranking,
           policy: { ...defaultDestinationPolicy, flow },
           retry: defaultRetryPolicy,
           clock,
@@ -178,13 +205,15 @@ class OpenedSpillway implements Spillway {
         route: options.route,
         isRetired: (id) => this.#retired.has(id),
         destinationIds: options.destinations.map(({ id }) => id),
-        policy: tiers,
-        timeZone: options.timeZone,
+        ranking: () => this.#ranking,
         maxInstanceBytes: options.maxInstanceBytes,
         maxConcurrentAccepts: options.maxConcurrentAccepts,
         sourceIdleTimeoutMs: options.sourceIdleTimeoutMs,
         clock,
         referenceAt: (id, now) => this.#replayers.get(id)?.referenceAt(now) ?? now,
+        onRestated: (study, urgency) => {
+          for (const replayer of this.#replayers.values()) replayer.restated(study, urgency);
+        },
         onAccepted: (version, ranks) => {
           for (const [id, rank] of ranks) this.#replayers.get(id)?.accepted(version.identity.studyInstanceUid, rank);
         },
@@ -200,6 +229,7 @@ class OpenedSpillway implements Spillway {
 
   async accept(source: InstanceSource, options: AcceptOptions = {}): Promise<Receipt> {
     this.#assertOpen();
+    checkAcceptOptions(options);
     return this.#intake.accept(source, options);
   }
 
@@ -225,7 +255,7 @@ class OpenedSpillway implements Spillway {
     if (episode?.id !== episodeId) {
       throw new SpillwayError('SPILLWAY_NOT_FOUND', `Expected the id of an episode, got ${episodeId}.`);
     }
-    return reconcile(this.#store.catalog, episode, this.#options.tiers);
+    return reconcile(this.#store.catalog, episode, this.#ranking.policy);
   }
 
   async *quarantined(filter: { readonly destinationId?: string } = {}): AsyncGenerator<QuarantinedDelivery> {
@@ -277,6 +307,17 @@ class OpenedSpillway implements Spillway {
     await this.#replayers.get(id)?.stop(this.#options.closeTimeoutMs);
   }
 
+  async reclassify(change: ReclassifyOptions = {}): Promise<Reclassification> {
+    this.#assertOpen();
+    this.#ranking = changedRanking(this.#ranking, change);
+    // What was judged by the old policy is committed first, so that it is judged again.
+    await this.#intake.flush();
+    const replayers = [...this.#replayers.values()].filter(({ id }) => !this.#retired.has(id));
+    const ranked = await Promise.all(replayers.map((replayer) => replayer.reclassify(change.signal)));
+    const sum = (key: keyof Reclassification) => ranked.reduce((total, backlog) => total + backlog[key], 0);
+    return { studies: sum('studies'), changed: sum('changed') };
+  }
+
   async drained(options: AbortableOptions = {}): Promise<void> {
     // The clock's timers keep no process alive, and an outage may leave nothing else that does.
     const alive = setInterval(() => {}, MAX_TIMER_MS);
@@ -311,26 +352,12 @@ class OpenedSpillway implements Spillway {
   }
 
   on<Name extends keyof SpillwayEvents>(name: Name, listener: (detail: SpillwayEvents[Name]) => void): this {
-    let guarded = this.#guarded.get(listener);
-    if (guarded === undefined) {
-      guarded = (detail) => {
-        try {
-          // A listener may be async, whatever its type says; one that rejects must not end the process.
-          const result: unknown = listener(detail as SpillwayEvents[Name]);
-          if (result instanceof Promise) result.catch((error) => this.#report(error));
-        } catch (error) {
-          this.#report(error);
-        }
-      };
-      this.#guarded.set(listener, guarded);
-    }
-    this.#emitter.on(name, guarded);
+    this.#emitter.on(name, listener);
     return this;
   }
 
   off<Name extends keyof SpillwayEvents>(name: Name, listener: (detail: SpillwayEvents[Name]) => void): this {
-    const guarded = this.#guarded.get(listener);
-    if (guarded !== undefined) this.#emitter.off(name, guarded);
+    this.#emitter.off(name, listener);
     return this;
   }
 
@@ -356,14 +383,6 @@ class OpenedSpillway implements Spillway {
     if (name === 'progress') this.#wakeWaiting();
   }
 
-  /** Tells of a listener that threw; one for `fault` that throws has nobody left to tell. */
-  #report(error: unknown): void {
-    if (this.#reporting) return;
-    this.#reporting = true;
-    this.#emit('fault', { error });
-    this.#reporting = false;
-  }
-
   #wakeWaiting(): void {
     const waiting = [...this.#waiting];
     this.#waiting.clear();
@@ -373,19 +392,4 @@ class OpenedSpillway implements Spillway {
   #assertOpen(): void {
     if (this.#closing !== undefined) throw new SpillwayError('SPILLWAY_CLOSED', 'The spillway is closed.');
   }
-}
-
-async function assertNoOrphans(store: OpenStore, destinations: readonly Destination[]): Promise<void> {
-  const given = new Set(destinations.map(({ id }) => id));
-  const orphans = (await store.catalog.destinations()).filter(
-    (record) => record.retiredAt === null && record.pending + record.sent > 0 && !given.has(record.destinationId),
-  );
-  if (orphans.length === 0) return;
-  const list = orphans.map((record) => `"${record.destinationId}" (${record.pending + record.sent} deliveries)`);
-  throw new SpillwayError(
-    'SPILLWAY_BACKLOG_ORPHANED',
-    `Expected every destination with a backlog among the destinations, got none for ${list.join(', ')}. ` +
-      'Name it again, or give it up for good: open once more with it and call ' +
-      'retireDestination({ id, reason, by }). Nothing was changed.',
-  );
 }

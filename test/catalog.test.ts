@@ -8,13 +8,14 @@ import { DatabaseSync } from 'node:sqlite';
 import type { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { DATE_BASES, type Rank } from '../src/domain/rank.ts';
 import { SpillwayError } from '../src/errors.ts';
 import type { Acceptance, Catalog } from '../src/storage/catalog.ts';
 import { MemoryBlobStore } from '../src/storage/memory/memory-blob-store.ts';
 import { MemoryCatalog } from '../src/storage/memory/memory-catalog.ts';
 import { memoryStore } from '../src/storage/memory/memory-store.ts';
 import { MemoryTables } from '../src/storage/memory/memory-tables.ts';
-import { FIND_VERSION, IS_HELD } from '../src/storage/sqlite/acceptance-operations.ts';
+import { FIND_VERSION, IS_HELD, VERSIONS_OF_STUDY } from '../src/storage/sqlite/acceptance-operations.ts';
 import { Connection } from '../src/storage/sqlite/connection.ts';
 import {
   DUE_DELIVERIES,
@@ -25,11 +26,13 @@ import {
   voidLeases,
 } from '../src/storage/sqlite/delivery-operations.ts';
 import type { CatalogOperations } from '../src/storage/sqlite/operations.ts';
-import { SCHEMA } from '../src/storage/sqlite/schema.ts';
+import { LAST_ARRIVAL, RANKED_STUDIES, RANKING_FACTS } from '../src/storage/sqlite/ranking-operations.ts';
+import { APPLICATION_ID, SCHEMA, SCHEMA_VERSION } from '../src/storage/sqlite/schema.ts';
 import { openSqliteCatalog } from '../src/storage/sqlite/sqlite-catalog.ts';
 import { catalogOperations, toStoreError } from '../src/storage/sqlite/sqlite-database.ts';
 import type { Store } from '../src/storage/store.ts';
 import { catalogContract } from '../src/testing/catalog-contract.ts';
+import { SCHEMA_1 } from './support/catalog-schema-1.ts';
 
 function sqliteStore(directory: string): Store {
   const blobs = new MemoryBlobStore();
@@ -97,11 +100,76 @@ describe('SQLite', () => {
 
   test('a database of an unknown version is refused and left as it is', async () => {
     await (await openSqliteCatalog({ file })).close();
-    pragma(file, 'PRAGMA user_version = 2');
+    pragma(file, `PRAGMA user_version = ${SCHEMA_VERSION + 1}`);
     await expect(openSqliteCatalog({ file })).rejects.toMatchObject({ code: 'SPILLWAY_STORE_FORMAT' });
-    expect(pragma(file, 'PRAGMA user_version')).toEqual({ user_version: 2 });
-    pragma(file, 'PRAGMA user_version = 1');
+    expect(pragma(file, 'PRAGMA user_version')).toEqual({ user_version: SCHEMA_VERSION + 1 });
+    pragma(file, `PRAGMA user_version = ${SCHEMA_VERSION}`);
     await (await openSqliteCatalog({ file })).close();
+  });
+
+  test('a catalog of version 1 opens with everything that it held', async () => {
+    writeVersion1(file);
+    await (await openSqliteCatalog({ file })).close();
+    expect(pragma(file, 'PRAGMA user_version')).toEqual({ user_version: SCHEMA_VERSION });
+    const catalog = await openSqliteCatalog({ file });
+    const rank = { urgency: 'unknown', basis: 'dated', ruledTier: null } as const;
+    expect(await catalog.rankedStudies({ destinationId: 'pacs', limit: 9 })).toEqual([
+      { studyInstanceUid: '1.1', lastArrivalId: 'b', rank: { ...rank, tier: 2, ageTier: 2, acquiredAt: 10 } },
+      {
+        studyInstanceUid: '1.2',
+        lastArrivalId: 'c',
+        rank: { ...rank, urgency: 'stat', tier: 0, ageTier: 0, acquiredAt: 20, basis: 'estimated' },
+      },
+    ]);
+    expect(await catalog.destinations()).toMatchObject([{ destinationId: 'pacs', pending: 3, rankedBy: null }]);
+    expect((await catalog.versions({ limit: 9 })).map(({ arrivalId }) => arrivalId)).toEqual(['a', 'b', 'c']);
+    expect(await catalog.rankingFacts({ destinationId: 'pacs', studyInstanceUid: '1.1', limit: 9 })).toEqual([
+      { arrivalId: 'a', attributes: { Modality: 'CT' }, receivedAt: 5, urgency: null },
+      { arrivalId: 'b', attributes: { Modality: 'CT' }, receivedAt: 5, urgency: null },
+    ]);
+    // Version 1 kept what the caller had said in the rank alone.
+    expect(await catalog.rankingFacts({ destinationId: 'pacs', studyInstanceUid: '1.2', limit: 9 })).toMatchObject([
+      { arrivalId: 'c', urgency: 'stat' },
+    ]);
+    const leased = await catalog.leaseStudies({ destinationId: 'pacs', now: 1, limit: 9 });
+    expect(leased.map(({ studyInstanceUid }) => studyInstanceUid)).toEqual(['1.2', '1.1']);
+    // And it takes new ones.
+    expect((await catalog.accept([offer(1)]))[0]?.outcome).toBe('created');
+    await catalog.close();
+  });
+
+  test('a migration that fails half way leaves version 1', async () => {
+    writeVersion1(file);
+    // The second statement of the migration meets a column that is there already.
+    pragma(file, 'ALTER TABLE work ADD COLUMN age_tier INTEGER');
+    await expect(openSqliteCatalog({ file })).rejects.toMatchObject({ code: 'SPILLWAY_STORE_FAILED' });
+    expect(pragma(file, 'PRAGMA user_version')).toEqual({ user_version: 1 });
+    expect(pragma(file, "SELECT count(*) AS found FROM pragma_table_info('versions') WHERE name = 'urgency'")).toEqual({
+      found: 0,
+    });
+  });
+
+  test('a new catalog and one that was brought here have the same columns and indexes', async () => {
+    const columns = (path: string) =>
+      ['versions', 'destinations', 'work', 'deliveries', 'episodes'].map((table) =>
+        String(
+          pragma(
+            path,
+            `SELECT group_concat(name, ' ') AS c FROM (SELECT name FROM pragma_table_info('${table}') ORDER BY name)`,
+          )?.c,
+        ),
+      );
+    writeVersion1(file);
+    await (await openSqliteCatalog({ file })).close();
+    const fresh = join(directory, 'fresh.db');
+    await (await openSqliteCatalog({ file: fresh })).close();
+    expect(columns(file)).toEqual(columns(fresh));
+    const indexes = (path: string) =>
+      pragma(
+        path,
+        "SELECT group_concat(sql, ';') AS c FROM (SELECT sql FROM sqlite_schema WHERE type = 'index' ORDER BY name)",
+      );
+    expect(indexes(file)).toEqual(indexes(fresh));
   });
 
   test("another program's database and a file that is none are refused", async () => {
@@ -166,6 +234,14 @@ describe('SQLite', () => {
     ['dueDeliveries', DUE_DELIVERIES, ['deliveries_open', 'sqlite_autoindex_work', 'sqlite_autoindex_versions']],
     ['nextDueAt', NEXT_DUE, ['deliveries_deferred (destination_key=? AND not_before>?)']],
     ['findVersion', FIND_VERSION, ['versions_by_instance']],
+    ['rankedStudies', RANKED_STUDIES, ['work_open', 'versions_by_acceptance']],
+    ['setRanks', LAST_ARRIVAL, ['sqlite_autoindex_work', 'versions_by_acceptance']],
+    ['versions', VERSIONS_OF_STUDY, ['versions_by_study']],
+    [
+      'rankingFacts',
+      RANKING_FACTS,
+      ['versions_by_acceptance', 'deliveries_by_arrival (arrival_id=? AND destination_key=?)'],
+    ],
     ['accept', IS_HELD, ['versions_by_instance', 'deliveries_by_arrival (arrival_id=? AND destination_key=?)']],
     ['settle', LEASED_DELIVERY, ['d USING INTEGER PRIMARY KEY', 'work_by_lease']],
     ['settle', FIRST_OPEN_OF_INSTANCE, ['deliveries_by_arrival (arrival_id=? AND destination_key=?)']],
@@ -240,7 +316,7 @@ const step = fc.record({
     'settle',
     'settle',
     'release',
-    'tiers',
+    'ranks',
     'episode',
     'end',
     'retire',
@@ -273,10 +349,22 @@ class Pair {
     const { catalog } = this;
     if (kind === 'accept') {
       this.#arrivals += 1;
-      const rank = { tier: third % 3, urgency: 'unknown', acquiredAt: fourth, estimated: second % 2 === 0 } as const;
+      const tier = third % 3;
+      const basis = DATE_BASES[second % 3] ?? 'dated';
+      const isRuled = first % 4 === 0;
+      const rank: Rank = {
+        tier,
+        urgency: 'unknown',
+        acquiredAt: fourth,
+        basis,
+        ageTier: isRuled ? null : tier,
+        ruledTier: isRuled ? tier : null,
+      };
       const study = `1.${first % 3}`;
       // Some instances occur in more than one study.
-      const offered = offer(this.#arrivals, study, `1.9.${second}`, `${third % 3}`);
+      // Nor are they accepted in the order of their arrival; 101 is prime and more than there are steps.
+      const number = (this.#arrivals * 37) % 101;
+      const offered = offer(number, study, `1.9.${second}`, `${third % 3}`);
       const to = fourth % 2 === 0 ? DESTINATIONS : [destinationId];
       const deliveries = to.map((each) => ({ destinationId: each, rank }));
       return outcomeOf(async () => (await catalog.accept([{ ...offered, deliveries }])).map(({ outcome }) => outcome));
@@ -307,8 +395,12 @@ class Pair {
       const release = { destinationId: leased.destinationId, leases: [leased.lease] };
       return catalog.releaseStudies(second % 2 === 0 ? release : { ...release, deferUntil: third * 10 });
     }
-    if (kind === 'tiers') {
-      return catalog.setTiers({ destinationId, tiers: [{ studyInstanceUid: `1.${first % 3}`, tier: second }] });
+    if (kind === 'ranks') {
+      const [study] = await catalog.rankedStudies({ destinationId, afterStudy: `1.${first % 3}`, limit: 1 });
+      if (study === undefined) return null;
+      const rank: Rank = { ...study.rank, tier: second, ageTier: third };
+      const lastArrivalId = fourth > 3 ? 'another' : study.lastArrivalId;
+      return catalog.setRanks({ destinationId, ranks: [{ ...study, rank, lastArrivalId }] });
     }
     if (kind === 'episode')
       return catalog.openEpisode({ destinationId, cause: 'c', startedAt: first, detectedAt: second });
@@ -340,6 +432,11 @@ class Pair {
       next: await catalog.nextDueAt({ destinationId, now: first * 10 }),
       backlog: await catalog.backlog(destinationId),
       ranked: await catalog.rankedStudies({ destinationId, limit: 1000 }),
+      facts: await Promise.all(
+        ['1.0', '1.1', '1.2'].map((studyInstanceUid) =>
+          catalog.rankingFacts({ destinationId, studyInstanceUid, limit: 1000 }),
+        ),
+      ),
       episodes,
       counts: await Promise.all(episodes.map(({ id }) => catalog.countEpisode(id))),
       remains: await Promise.all(episodes.map(({ id }) => catalog.episodeRemains(id))),
@@ -361,7 +458,33 @@ function tables(): DatabaseSync {
   return database;
 }
 
-function pragma(path: string, sql: string): unknown {
+/** Two studies, the first of two instances, the second of one whose date was not known. */
+function writeVersion1(path: string): void {
+  const database = new DatabaseSync(path);
+  database.exec(`${SCHEMA_1} PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = 1;
+    INSERT INTO destinations (destination_id, pending) VALUES ('pacs', 3);
+    INSERT INTO work VALUES (1, 1, '1.1', 2, 2, 10, 0, 2, 200, 0, NULL, 0), (2, 1, '1.2', 0, 0, 20, 1, 1, 100, 0, 7, 0);`);
+  const version = database.prepare(
+    `INSERT INTO versions VALUES (?, ?, '1.3', ?, '1.2', '1.2.840.10008.1.2', 'd', 100, ?, 5, '[]', '{"Modality":"CT"}', NULL)`,
+  );
+  const delivery = database.prepare(
+    `INSERT INTO deliveries VALUES (?, 1, ?, ?, 100, 'pending', 'accepted', 0, 0, 0, 0, NULL, NULL)`,
+  );
+  for (const [index, [arrivalId, study]] of (
+    [
+      ['a', 1],
+      ['b', 1],
+      ['c', 2],
+    ] as const
+  ).entries()) {
+    version.run(arrivalId, `1.${study}`, `1.9.${index}`, `blob ${index}`);
+    delivery.run(index + 1, study, arrivalId);
+  }
+  database.exec('UPDATE sequence SET value = 100');
+  database.close();
+}
+
+function pragma(path: string, sql: string): Readonly<Record<string, unknown>> | undefined {
   const database = new DatabaseSync(path);
   try {
     return database.prepare(sql).get();
@@ -379,11 +502,12 @@ function offer(number: number, study = '1.1', sop = `1.2.${number}`, digest = 'a
     transferSyntaxUid: '1.2.840.10008.1.2.1',
   };
   const arrivalId = String(number).padStart(9, '0');
-  const rank = { tier: 0, urgency: 'unknown', acquiredAt: 0, estimated: false } as const;
+  const rank = { tier: 0, urgency: 'unknown', acquiredAt: 0, basis: 'dated', ageTier: 0, ruledTier: null } as const;
   return {
     version: { arrivalId, identity, digest, bytes: 100 + number, blobRef: arrivalId, receivedAt: 1, oddities: [] },
     attributes: {},
     source: null,
+    urgency: null,
     deliveries: [{ destinationId: 'pacs', rank }],
   };
 }

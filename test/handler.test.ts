@@ -144,7 +144,7 @@ test('the answer is a Store Instances Response Module (PS3.18 Table I.1-1)', asy
 
 test('a part that is no instance fails by itself, unnamed', async () => {
   const handle = createStowHandler(new FakeAcceptor());
-  const missing = ct(3, { omit: ['00080018'] });
+  const missing = ct(3, { omit: ['00080018', '00020003'] });
   const path = ct(4, { studyInstanceUid: '../../x' });
   const parts = [Buffer.from('no dicom'), ct(1), missing, path, Buffer.alloc(0)];
   expect(await answerOf(await handle(post(parts)))).toMatchObject({

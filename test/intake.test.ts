@@ -166,7 +166,11 @@ describe('what accept refuses: a coded error, and nothing stays', () => {
     ['text', () => Buffer.from('hello'), 'SPILLWAY_NOT_DICOM'],
     ['nothing', () => new Uint8Array(0), 'SPILLWAY_NOT_DICOM'],
     ['a web page', () => Buffer.from(`<!doctype html>${' '.repeat(500)}`), 'SPILLWAY_NOT_DICOM'],
-    ['no SOP Instance UID', () => syntheticInstance({ ...small, omit: ['00080018'] }), 'SPILLWAY_IDENTITY_MISSING'],
+    [
+      'no SOP Instance UID',
+      () => syntheticInstance({ ...small, omit: ['00080018', '00020003'] }),
+      'SPILLWAY_IDENTITY_MISSING',
+    ],
     ['no Study Instance UID', () => syntheticInstance({ ...small, omit: ['0020000D'] }), 'SPILLWAY_IDENTITY_MISSING'],
     [
       'a study UID that is a path',

@@ -643,7 +643,7 @@ describe('the window', () => {
     await catalog.registerDestination('pacs');
     const arrivalOf = async (number: number, tier: number): Promise<Rank> => {
       const uid = `1.2.${number}`;
-      const rank: Rank = { tier, urgency: 'unknown', acquiredAt: NOON, estimated: false };
+      const rank: Rank = { tier, urgency: 'unknown', acquiredAt: NOON, basis: 'dated', ageTier: tier, ruledTier: null };
       const identity = {
         studyInstanceUid: uid,
         seriesInstanceUid: `${uid}.1`,
@@ -653,7 +653,9 @@ describe('the window', () => {
       };
       const arrivalId = `${number}`.padStart(16, '0');
       const version = { arrivalId, identity, digest: uid, bytes: 1, blobRef: uid, receivedAt: NOON, oddities: [] };
-      await catalog.accept([{ version, attributes: {}, source: null, deliveries: [{ destinationId: 'pacs', rank }] }]);
+      await catalog.accept([
+        { version, attributes: {}, source: null, urgency: null, deliveries: [{ destinationId: 'pacs', rank }] },
+      ]);
       return rank;
     };
     await arrivalOf(1, 2);
@@ -679,6 +681,51 @@ describe('the window', () => {
     const outcome = { state: 'verified', evidence: 'found', attempts: 0, reason: null, notBefore: 0 } as const;
     expect(await catalog.settle([{ deliveryId: delivery?.id ?? -1, lease, ...outcome }])).toEqual([]);
   });
+});
+
+test('a study that an arrival displaced while others were paged is not handed out', async () => {
+  const { catalog, close: closeStore } = await memoryStore().open();
+  onTestFinished(closeStore);
+  await catalog.registerDestination('pacs');
+  let arrivals = 0;
+  const offer = async (study: string, tier: number): Promise<Rank> => {
+    arrivals += 1;
+    const rank: Rank = { tier, urgency: 'unknown', acquiredAt: NOON, basis: 'dated', ageTier: tier, ruledTier: null };
+    const arrivalId = String(arrivals).padStart(16, '0');
+    const identity = {
+      studyInstanceUid: study,
+      seriesInstanceUid: `${study}.1`,
+      sopInstanceUid: `${study}.${arrivals}`,
+      sopClassUid: '1.2.840.10008.5.1.4.1.1.2',
+      transferSyntaxUid: '1.2.840.10008.1.2.1',
+    };
+    const version = { arrivalId, identity, digest: study, bytes: 1, blobRef: study, receivedAt: NOON, oddities: [] };
+    const deliveries = [{ destinationId: 'pacs', rank }];
+    await catalog.accept([{ version, attributes: {}, source: null, urgency: null, deliveries }]);
+    return rank;
+  };
+  const first = await offer('1.1', 0);
+  await offer('1.9', 2);
+  const window = new ReplayWindow({
+    catalog,
+    destinationId: 'pacs',
+    maxStudies: 2,
+    onLeased: () => {},
+    onFinished: () => {},
+  });
+  const bounds = { maxInstances: 10, maxBytes: 1_000, companyOf: () => Number.POSITIVE_INFINITY };
+  expect((await window.take(NOON, bounds))?.study.studyInstanceUid).toBe('1.1');
+  window.arrived('1.1', first);
+  const { dueDeliveries } = catalog;
+  catalog.dueDeliveries = async (page) => {
+    catalog.dueDeliveries = dueDeliveries;
+    const result = await dueDeliveries.call(catalog, page);
+    window.arrived('1.2', await offer('1.2', 1));
+    return result;
+  };
+  // Its lease is about to end; the next look finds what took its place.
+  expect(await window.take(NOON, bounds)).toBeUndefined();
+  expect((await window.take(NOON, bounds))?.study.studyInstanceUid).toBe('1.2');
 });
 
 describe('restart', () => {

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { DirectorySync } from '../src/storage/directory/directory-sync.ts';
+import { nodeFileSystem } from '../src/storage/directory/file-system.ts';
 import { fileStore } from '../src/storage/file-store.ts';
 import { memoryStore } from '../src/storage/memory/memory-store.ts';
 import { storeContract } from '../src/testing/store-contract.ts';
@@ -79,7 +80,7 @@ describe('fileStore and its directory', () => {
 
   test('directories that were forgotten are made sure of again', async () => {
     const root = await temporaryDirectory();
-    const directories = new DirectorySync(root, 3);
+    const directories = new DirectorySync(root, nodeFileSystem, 3);
     for (let index = 0; index < 20; index += 1) await directories.ensure(join(root, 'studies', `${index}`, 'series'));
     await directories.ensure(join(root, 'studies', '0', 'series'));
     expect(await readdir(join(root, 'studies'))).toHaveLength(20);

@@ -119,8 +119,10 @@ async function describe(
     header,
     digest,
     bytes: size,
-  } = await readAndDigest(source, async (chunk) => {
-    file.update(chunk);
+  } = await readAndDigest(source, {
+    onFile: async (piece) => {
+      file.update(piece);
+    },
   });
   const { studyInstanceUid, seriesInstanceUid, sopInstanceUid } = header.identity;
   const { tier } = classify({ attributes: header.attributes, receivedAt: now }, { asOf: now });

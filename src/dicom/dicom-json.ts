@@ -1,3 +1,5 @@
+import { trimPadding } from './padding.ts';
+
 /** A data set in the DICOM JSON model (PS3.18 annex F), by tag as eight upper-case hexadecimal digits. */
 export type DicomJson = Readonly<Record<string, { readonly vr: string; readonly Value?: readonly unknown[] }>>;
 
@@ -65,10 +67,4 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
 // The elements themselves are looked at when they are asked for.
 function isDataSet(value: unknown): value is DicomJson {
   return isRecord(value);
-}
-
-function trimPadding(text: string): string {
-  let end = text.length;
-  while (end > 0 && (text.charCodeAt(end - 1) === 0 || text.charCodeAt(end - 1) === 0x20)) end -= 1;
-  return text.slice(0, end);
 }

@@ -1,73 +1,107 @@
-import { createInflateRaw, type InflateRaw } from 'node:zlib';
 import type { InstanceIdentity } from '../domain/identity.ts';
 import type { Oddity } from '../domain/oddity.ts';
 import { SpillwayError } from '../errors.ts';
-import { HEADER_ATTRIBUTES } from './attributes.ts';
-import { type DataSetEncoding, ElementScanner, type ScanEnd } from './element-scanner.ts';
-import { readFileMeta, sniffExplicitVr } from './file-meta.ts';
+import type { HeaderAttribute } from './attributes.ts';
+import { TextDecoding } from './character-set.ts';
+import { ElementScanner, type ScanEnd } from './element-scanner.ts';
+import {
+  DEFLATED,
+  EXPLICIT_LE,
+  encodingOf,
+  IMPLICIT_LE,
+  SNIFFED_BYTES,
+  sniffEncoding,
+  transferSyntaxOf,
+} from './encoding.ts';
+import { type FileMeta, readFileMeta } from './file-meta.ts';
+import { Inflater } from './inflater.ts';
+import { trimPadding } from './padding.ts';
 import { assertUsableUid } from './uid.ts';
 
 /** What is read of an instance. */
 export interface DicomHeader {
   readonly identity: InstanceIdentity;
-  /** Values of `HEADER_ATTRIBUTES` that are present and not empty, by keyword, without padding. */
+  /**
+   * Values of `HEADER_ATTRIBUTES` that are present and not empty, by keyword, as text: character sets decoded, padding
+   * taken off, several values separated by a backslash.
+   */
   readonly attributes: Readonly<Record<string, string>>;
   readonly oddities: readonly Oddity[];
 }
 
-const DEFLATED_EXPLICIT_LE = '1.2.840.10008.1.2.1.99';
-const EXPLICIT_BE = '1.2.840.10008.1.2.2';
-const IMPLICIT_LE = '1.2.840.10008.1.2';
-const EXPLICIT_LE = '1.2.840.10008.1.2.1';
-/** Inflating ends here: a header that has not shown its identity by then is no header but a bomb. */
-const MAX_INFLATED_BYTES = 64 * 1024 * 1024;
+export interface DicomReaderOptions {
+  /** Is given the data set's bytes as encoded, without preamble and file meta. */
+  readonly onDataSet?: (bytes: Uint8Array) => void;
+  /** Transfer syntax of a data set that comes without file meta, such as one from a C-STORE. */
+  readonly transferSyntaxUid?: string | undefined;
+}
 
-/**
- * Deflated bytes are inflated in blocks of this length: a block that turns out to be corrupt gives nothing, so that
- * blocks of any other length would make what is read depend on how the bytes arrive.
- */
-const DEFLATED_BLOCK_BYTES = 4096;
-/** As many bytes of a data set show whether its first element carries a VR. */
-const SNIFFED_BYTES = 6;
-
+const PRIORITY = 'RequestedProcedurePriority';
+/** In characters; a study is made for a handful of requests. */
+const MAX_PRIORITIES = 256;
 const IDENTIFYING = ['StudyInstanceUID', 'SeriesInstanceUID', 'SOPInstanceUID', 'SOPClassUID'] as const;
 
 /**
- * Reads the header of a Part 10 file (PS3.10 section 7) from chunks of any size, without keeping pixel data, and goes
- * on to the end to know whether the data set is whole. `onDataSet` is given the data set's bytes as encoded, without
- * preamble and file meta.
+ * Reads the header of an instance from chunks of any size: a Part 10 file (PS3.10 section 7), or one without preamble
+ * or file meta, or a bare data set. Keeps no pixel data, and goes on to the end to know whether the data set is whole.
  *
  * @throws SpillwayError `SPILLWAY_NOT_DICOM`, `SPILLWAY_IDENTITY_MISSING` or `SPILLWAY_UID_UNSAFE`
  */
 export class DicomReader {
-  readonly #onDataSet: (bytes: Uint8Array) => void;
-  readonly #attributes: Record<string, string> = {};
-  readonly #oddities: Oddity[] = [];
-  #head: Buffer = Buffer.alloc(0);
-  #transferSyntaxUid: string | undefined;
+  readonly #options: DicomReaderOptions;
+  /** As cut from the data set, one character for each byte. */
+  readonly #values = new Map<HeaderAttribute, string>();
+  readonly #requested = new Map<HeaderAttribute, string>();
+  readonly #oddities = new Set<Oddity>();
+  /** What came before it was known where the data set begins. */
+  #head: Buffer[] = [];
+  #headBytes = 0;
+  #neededBytes = 0;
+  #meta: FileMeta | undefined;
+  #transferSyntaxUid = IMPLICIT_LE;
   #scanner: ElementScanner | undefined;
   #inflater: Inflater | undefined;
 
-  constructor(options?: { readonly onDataSet?: (bytes: Uint8Array) => void }) {
-    this.#onDataSet = options?.onDataSet ?? (() => {});
+  constructor(options: DicomReaderOptions = {}) {
+    this.#options = options;
   }
 
   /** Takes the next bytes and keeps no reference to them. Await what it returns. */
   push(chunk: Uint8Array): void | Promise<void> {
     const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    if (this.#transferSyntaxUid !== undefined) return this.#dataSet(bytes);
-    this.#head = Buffer.concat([this.#head, bytes]);
-    return this.#fileMeta(false);
+    if (this.#scanner !== undefined) return this.#dataSet(bytes);
+    return this.#beginning(bytes, false);
   }
 
   /** Says what was read. Rejects when the instance cannot be identified. */
   async end(): Promise<DicomHeader> {
-    if (this.#transferSyntaxUid === undefined) await this.#fileMeta(true);
+    if (this.#scanner === undefined) await this.#beginning(Buffer.alloc(0), true);
     await this.#inflater?.end();
     const end = this.#inflater?.failed ?? this.#scanEnd();
-    if (end === 'truncated') this.#oddities.push('truncated');
-    if (end === 'unreadable') this.#oddities.push('unreadable-tail');
-    return { identity: this.#identity(), attributes: this.#attributes, oddities: this.#oddities };
+    if (end === 'truncated') this.#oddities.add('truncated');
+    if (end === 'unreadable') this.#oddities.add('unreadable-tail');
+    if (this.#oddities.has('transfer-syntax-missing') && this.#scanner?.isEncapsulated) {
+      this.#oddities.add('compression-unknown');
+    }
+    const attributes = this.#attributes();
+    return { identity: this.#identity(attributes), attributes, oddities: [...this.#oddities] };
+  }
+
+  /**
+   * Whether the instance came without a file meta that says what it is. Undefined as long as it is not known; then
+   * `fileMetaIdentity` says what is to stand in one.
+   */
+  get needsFileMeta(): boolean | undefined {
+    if (this.#meta === undefined) return undefined;
+    return !this.#meta.isPart10 || this.#meta.transferSyntaxUid === undefined;
+  }
+
+  /** What file meta says of an instance, as soon as that is read. */
+  get fileMetaIdentity(): Pick<InstanceIdentity, 'sopClassUid' | 'sopInstanceUid' | 'transferSyntaxUid'> | undefined {
+    const sopClassUid = this.#plain('SOPClassUID');
+    const sopInstanceUid = this.#plain('SOPInstanceUID');
+    if (sopClassUid === undefined || sopInstanceUid === undefined) return undefined;
+    return { sopClassUid, sopInstanceUid, transferSyntaxUid: this.#transferSyntaxUid };
   }
 
   #scanEnd(): ScanEnd {
@@ -76,32 +110,100 @@ export class DicomReader {
     return end === 'truncated' && this.#inflater?.stoppedEarly ? 'whole' : end;
   }
 
-  #fileMeta(ended: boolean): void | Promise<void> {
-    const meta = readFileMeta(this.#head, ended);
-    if (meta === undefined) return undefined;
-    const rest = this.#head.subarray(meta.dataSetOffset);
-    if (meta.transferSyntaxUid === undefined && rest.length < SNIFFED_BYTES && !ended) return undefined;
-    this.#head = Buffer.alloc(0);
-    this.#transferSyntaxUid = meta.transferSyntaxUid ?? (sniffExplicitVr(rest) ? EXPLICIT_LE : IMPLICIT_LE);
-    if (meta.transferSyntaxUid === undefined) this.#oddities.push('transfer-syntax-missing');
-    this.#scanner = new ElementScanner(encodingOf(this.#transferSyntaxUid), HEADER_ATTRIBUTES, (keyword, value) => {
-      const text = trimPadding(value.toString('latin1'));
-      if (text !== '') this.#attributes[keyword] ??= text;
+  #beginning(bytes: Buffer, ended: boolean): void | Promise<void> {
+    this.#headBytes += bytes.length;
+    if (this.#headBytes < this.#neededBytes && !ended) {
+      this.#head.push(Buffer.from(bytes));
+      return undefined;
+    }
+    const head = this.#head.length > 0 ? Buffer.concat([...this.#head, bytes]) : bytes;
+    const meta = readFileMeta(head, ended, this.#options.transferSyntaxUid !== undefined);
+    const needed = typeof meta === 'number' ? meta : meta.dataSetOffset + SNIFFED_BYTES;
+    if (typeof meta === 'number' || (head.length < needed && !ended)) {
+      this.#head = [Buffer.from(head)];
+      this.#neededBytes = needed;
+      return undefined;
+    }
+    this.#head = [];
+    return this.#begin(meta, head.subarray(meta.dataSetOffset));
+  }
+
+  #begin(meta: FileMeta, rest: Buffer): void | Promise<void> {
+    this.#meta = meta;
+    if (!meta.isPart10) this.#oddities.add('file-meta-missing');
+    const named = meta.transferSyntaxUid ?? this.#options.transferSyntaxUid;
+    if (named === undefined) this.#oddities.add('transfer-syntax-missing');
+    const sniffed = sniffEncoding(rest, 0);
+    this.#transferSyntaxUid = named ?? transferSyntaxOf(sniffed ?? encodingOf(EXPLICIT_LE));
+    const scanner = new ElementScanner(encodingOf(this.#transferSyntaxUid), {
+      value: (attribute, data, start, end, requested) => this.#value(attribute, data, start, end, requested),
+      oddity: (oddity) => this.#oddities.add(oddity),
     });
-    if (this.#transferSyntaxUid === DEFLATED_EXPLICIT_LE) this.#inflater = new Inflater(this.#scanner);
+    this.#scanner = scanner;
+    if (DEFLATED.has(this.#transferSyntaxUid)) this.#deflated(scanner, rest, sniffed?.explicitVr === true);
     return this.#dataSet(rest);
   }
 
+  /** Some data sets are called deflated and are not: they begin with an element, as nothing deflated does. */
+  #deflated(scanner: ElementScanner, rest: Buffer, isExplicit: boolean): void {
+    const mismatch = () => this.#oddities.add('transfer-syntax-mismatch');
+    if (isExplicit && rest.readUInt16LE(0) === 0x0008) mismatch();
+    else this.#inflater = new Inflater((bytes) => scanner.feed(bytes), mismatch);
+  }
+
   #dataSet(bytes: Buffer): void | Promise<void> {
-    this.#onDataSet(bytes);
+    this.#options.onDataSet?.(bytes);
     if (this.#inflater !== undefined) return this.#inflater.write(bytes);
     this.#scanner?.feed(bytes);
     return undefined;
   }
 
-  #identity(): InstanceIdentity {
+  #value(attribute: HeaderAttribute, data: Buffer, start: number, end: number, requested: boolean): void {
+    const values = requested ? this.#requested : this.#values;
+    const known = values.get(attribute);
+    // Of several requests each may be the urgent one; of anything else the first counts.
+    const isFurther = known !== undefined && requested && attribute.keyword === PRIORITY;
+    if (start === end || (known !== undefined && !isFurther)) return;
+    let text: string;
+    if (attribute.kind === 'number') {
+      if (end - start < 2) return;
+      text = String(this.#scanner?.isBigEndian ? data.readUInt16BE(start) : data.readUInt16LE(start));
+    } else {
+      // An offset from UTC must not begin with a space (PS3.3 C.12.1.1.8), so one that does is to be seen.
+      text = trimPadding(data.toString('latin1', start, end), attribute.keyword === 'TimezoneOffsetFromUTC');
+    }
+    if (text !== '' && (known?.length ?? 0) < MAX_PRIORITIES)
+      values.set(attribute, isFurther ? `${known}\\${text}` : text);
+  }
+
+  #attributes(): Record<string, string> {
+    const text = new TextDecoding(this.#plain('SpecificCharacterSet'));
+    const attributes: Record<string, string> = {};
+    for (const values of [this.#requested, this.#values]) {
+      for (const [{ keyword, kind }, value] of values) {
+        attributes[keyword] = kind === 'text' || kind === 'name' ? text.decode(value, kind === 'name') : value;
+      }
+    }
+    const priorities = [...this.#values, ...this.#requested].filter(([{ keyword }]) => keyword === PRIORITY);
+    if (priorities.length > 1) attributes[PRIORITY] = priorities.map(([, value]) => value).join('\\');
+    for (const oddity of text.oddities) this.#oddities.add(oddity);
+    return attributes;
+  }
+
+  #plain(keyword: string): string | undefined {
+    for (const [attribute, value] of this.#values) if (attribute.keyword === keyword) return value;
+    return undefined;
+  }
+
+  #identity(attributes: Readonly<Record<string, string>>): InstanceIdentity {
+    const uids: string[] = [];
     for (const keyword of IDENTIFYING) {
-      const uid = this.#attributes[keyword];
+      let uid = attributes[keyword];
+      if (uid === undefined) {
+        // File meta names both as well (PS3.10 table 7.1-1).
+        uid = { SOPInstanceUID: this.#meta?.sopInstanceUid, SOPClassUID: this.#meta?.sopClassUid }[keyword as string];
+        if (uid !== undefined) this.#oddities.add('identity-from-file-meta');
+      }
       if (uid === undefined) {
         throw new SpillwayError(
           'SPILLWAY_IDENTITY_MISSING',
@@ -110,100 +212,24 @@ export class DicomReader {
         );
       }
       this.#checkUid(keyword, uid);
+      uids.push(uid);
     }
-    const [studyInstanceUid = '', seriesInstanceUid = '', sopInstanceUid = '', sopClassUid = ''] = IDENTIFYING.map(
-      (keyword) => this.#attributes[keyword],
-    );
-    const transferSyntaxUid = this.#transferSyntaxUid ?? IMPLICIT_LE;
+    const [studyInstanceUid = '', seriesInstanceUid = '', sopInstanceUid = '', sopClassUid = ''] = uids;
+    const transferSyntaxUid = this.#transferSyntaxUid;
     this.#checkUid('TransferSyntaxUID', transferSyntaxUid);
+    const isOther = (meta: string | undefined, uid: string) => meta !== undefined && meta !== uid;
+    if (isOther(this.#meta?.sopClassUid, sopClassUid) || isOther(this.#meta?.sopInstanceUid, sopInstanceUid)) {
+      this.#oddities.add('file-meta-differs');
+    }
     return { studyInstanceUid, seriesInstanceUid, sopInstanceUid, sopClassUid, transferSyntaxUid };
   }
 
   #checkUid(keyword: string, uid: string): void {
-    const isOdd = !assertUsableUid(keyword, uid);
-    if (isOdd && !this.#oddities.includes('uid-nonstandard')) this.#oddities.push('uid-nonstandard');
+    if (!assertUsableUid(keyword, uid)) this.#oddities.add('uid-nonstandard');
   }
 
   #lossHint(): string {
-    if (this.#oddities.includes('truncated')) return ' (it ends inside an element)';
-    return this.#oddities.includes('unreadable-tail') ? ' (part of it cannot be read)' : '';
+    if (this.#oddities.has('truncated')) return ' (it ends inside an element)';
+    return this.#oddities.has('unreadable-tail') ? ' (part of it cannot be read)' : '';
   }
-}
-
-/** Feeds a scanner from deflated bytes (PS3.5 annex A.5), as far as `MAX_INFLATED_BYTES`. */
-class Inflater {
-  stoppedEarly = false;
-  failed: ScanEnd | undefined;
-  readonly #inflate: InflateRaw = createInflateRaw();
-  readonly #block = Buffer.alloc(DEFLATED_BLOCK_BYTES);
-  #filled = 0;
-  #inflated = 0;
-
-  constructor(scanner: ElementScanner) {
-    this.#inflate.on('data', (chunk: Buffer) => {
-      if (this.stoppedEarly) return;
-      scanner.feed(chunk);
-      this.#inflated += chunk.length;
-      if (this.#inflated > MAX_INFLATED_BYTES) {
-        this.stoppedEarly = true;
-        this.#inflate.destroy();
-      }
-    });
-    this.#inflate.on('error', (error: NodeJS.ErrnoException) => {
-      this.failed = error.code === 'Z_BUF_ERROR' ? 'truncated' : 'unreadable';
-    });
-  }
-
-  async write(bytes: Buffer): Promise<void> {
-    for (let at = 0; at < bytes.length && !this.#done(); ) {
-      const copied = bytes.copy(this.#block, this.#filled, at);
-      this.#filled += copied;
-      at += copied;
-      if (this.#filled === DEFLATED_BLOCK_BYTES) await this.#flush();
-    }
-  }
-
-  async end(): Promise<void> {
-    if (this.#done()) return;
-    await this.#flush();
-    if (this.#done()) return;
-    await new Promise<void>((resolve) => {
-      this.#inflate.once('close', resolve);
-      this.#inflate.end();
-    });
-  }
-
-  async #flush(): Promise<void> {
-    const block = Buffer.from(this.#block.subarray(0, this.#filled));
-    this.#filled = 0;
-    await new Promise<void>((resolve) => {
-      // `close` comes instead of the callback when the stream is destroyed in mid-write.
-      const settle = () => {
-        this.#inflate.off('close', settle);
-        resolve();
-      };
-      this.#inflate.once('close', settle);
-      this.#inflate.write(block, settle);
-    });
-  }
-
-  #done(): boolean {
-    return this.stoppedEarly || this.failed !== undefined || this.#inflate.closed;
-  }
-}
-
-function encodingOf(transferSyntaxUid: string): DataSetEncoding {
-  return { explicitVr: transferSyntaxUid !== IMPLICIT_LE, bigEndian: transferSyntaxUid === EXPLICIT_BE };
-}
-
-/**
- * Trailing NUL and space, and leading space, are padding in every VR that is read here (PS3.5 section 6.2). Other
- * white space is not: it must not vanish from a UID.
- */
-function trimPadding(text: string): string {
-  let start = 0;
-  let end = text.length;
-  while (end > 0 && (text.charCodeAt(end - 1) === 0 || text.charCodeAt(end - 1) === 0x20)) end -= 1;
-  while (start < end && text.charCodeAt(start) === 0x20) start += 1;
-  return text.slice(start, end);
 }

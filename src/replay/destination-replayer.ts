@@ -1,6 +1,6 @@
 import PQueue from 'p-queue';
 import type { Clock } from '../domain/clock.ts';
-import type { Rank } from '../domain/rank.ts';
+import type { Rank, Urgency } from '../domain/rank.ts';
 import { SpillwayError } from '../errors.ts';
 import {
   type DestinationEffect,
@@ -14,9 +14,11 @@ import {
 import type { RetryPolicy } from '../routing/retry.ts';
 import type { BlobStore } from '../storage/blob-store.ts';
 import type { Catalog } from '../storage/catalog.ts';
-import type { TierPolicy } from '../tiers/policy.ts';
 import type { Destination } from '../transports/transport.ts';
 import { Alarms } from './alarms.ts';
+import { BacklogRanker, type Ranking, type Reclassification } from './backlog-ranking.ts';
+import { Changes } from './changes.ts';
+import { Delayed } from './delayed.ts';
 import { DeliveryWorker } from './delivery-worker.ts';
 import { DestinationSender } from './destination-sender.ts';
 import { EpisodeKeeper } from './episode-keeper.ts';
@@ -24,18 +26,22 @@ import type { DestinationStatus, Emit } from './events.ts';
 import { RateMeter } from './rate-meter.ts';
 import { ReplayWindow } from './replay-window.ts';
 import { describeStatus } from './status.ts';
+import { Turns } from './turns.ts';
 
 /** Studies held in memory for each request that may be in flight, so that the next is at hand. */
 const STUDIES_PER_SLOT = 2;
 const PROGRESS_INTERVAL_MS = 1_000;
 /** Pause after the store failed to record an outcome: going on would send the same again and again. */
 const STORE_FAILURE_PAUSE_MS = 5_000;
+/** Where ages count from the present, studies grow older while they wait. */
+const AGEING_INTERVAL_MS = 10 * 60_000;
 
 export interface ReplayerOptions {
   readonly destination: Destination;
   readonly catalog: Catalog;
   readonly blobs: BlobStore;
-  readonly tiers: TierPolicy;
+  /** As it is at present. */
+  readonly ranking: () => Ranking;
   readonly policy: DestinationPolicy;
   readonly retry: RetryPolicy;
   readonly clock: Clock;
@@ -54,18 +60,20 @@ export class DestinationReplayer {
   readonly #worker: DeliveryWorker;
   readonly #window: ReplayWindow;
   readonly #episodes: EpisodeKeeper;
+  readonly #ranker: BacklogRanker;
   readonly #queue = new PQueue({ concurrency: 1 });
   readonly #rate = new RateMeter();
   readonly #abort = new AbortController();
   readonly #alarms: Alarms;
+  readonly #progress: Delayed;
+  readonly #ageing: Delayed;
   /** Deliveries tried in vain in this outage, so that one bad instance does not prolong it. */
   readonly #tried = new Set<number>();
   #state: DestinationState;
-  /** Window calls must not overlap. */
-  #windowTurn: Promise<unknown> = Promise.resolve();
-  /** Changes of episodes, one after another. While it is not settled nothing new is started. */
-  #episodeTurn: Promise<unknown> = Promise.resolve();
-  #episodeChanges = 0;
+  /** Calls of the window. */
+  readonly #inWindow = new Turns();
+  /** Changes of episodes and ranks: nothing new is started meanwhile. */
+  readonly #changes: Changes;
   /** The probe or trial under way; health asks for one at a time. */
   #asking: Promise<void> = Promise.resolve();
   #mayHaveWork = true;
@@ -74,7 +82,6 @@ export class DestinationReplayer {
   #pausedUntil = 0;
   #advancing = false;
   #advanceAgain = false;
-  #progressTimer: (() => void) | undefined;
   #stopping = false;
 
   constructor(options: ReplayerOptions) {
@@ -97,7 +104,33 @@ export class DestinationReplayer {
       this.#dispatch({ type: 'tick' });
       this.#pump(true);
     });
-    this.#episodes = new EpisodeKeeper({ catalog, destinationId: this.id, policy: options.tiers });
+    this.#episodes = new EpisodeKeeper({ catalog, destinationId: this.id, ranking: options.ranking });
+    this.#ranker = new BacklogRanker({
+      catalog,
+      destinationId: this.id,
+      ranking: options.ranking,
+      referenceAt: (now) => this.referenceAt(now),
+      isStopping: () => this.#stopping,
+      onRanked: (study, rank) => this.#window.ranked(study, rank),
+    });
+    const shared = { clock: options.clock, onFault: (error: unknown) => this.#fault(error) };
+    this.#progress = new Delayed({
+      ...shared,
+      delayMs: PROGRESS_INTERVAL_MS,
+      run: async () => {
+        const status = await this.status();
+        if (!this.#stopping) options.emit('progress', status);
+      },
+    });
+    this.#ageing = new Delayed({ ...shared, delayMs: AGEING_INTERVAL_MS, run: () => this.#rankAgain() });
+    this.#changes = new Changes({
+      clock: options.clock,
+      signal: this.#abort.signal,
+      retryAfterMs: STORE_FAILURE_PAUSE_MS,
+      isStopping: () => this.#stopping,
+      onFault: (error) => this.#fault(error),
+      onDone: () => this.#pump(true),
+    });
     this.#worker = new DeliveryWorker({
       catalog,
       window: this.#window,
@@ -109,7 +142,7 @@ export class DestinationReplayer {
       dispatch: (event) => this.#dispatch(event),
       onSettled: (answeredBytes) => {
         if (answeredBytes !== null) this.#rate.add(options.clock.now(), 1, answeredBytes);
-        this.#scheduleProgress();
+        this.#progress.ask();
         this.#advanceEpisodes();
       },
       onStoreFailure: () => this.#pauseForStore(),
@@ -128,8 +161,21 @@ export class DestinationReplayer {
       const reason = phase === 'down' ? episode.cause : 'it stores again';
       this.#state = initialDestination(now, phase, reason, this.#options.policy);
     }
+    this.#changes.insist(() => this.#ranker.atOpening(now));
+    this.#ageing.ask();
     this.#dispatch({ type: 'tick' });
     this.#advanceEpisodes();
+  }
+
+  /**
+   * Ranks the whole backlog by the present policy; sending goes on meanwhile. Aborting leaves ranks of both policies, until
+   * it is called again or the store is opened anew.
+   */
+  async reclassify(signal: AbortSignal | undefined): Promise<Reclassification> {
+    const ranked = await this.#changes.inTurn(() => this.#ranker.reclassify(this.#options.clock.now(), signal));
+    await this.#releaseIdle();
+    this.#pump(true);
+    return ranked;
   }
 
   referenceAt(now: number): number {
@@ -139,8 +185,16 @@ export class DestinationReplayer {
   /** A delivery to this destination was committed. */
   accepted(studyInstanceUid: string, rank: Rank): void {
     this.#window.arrived(studyInstanceUid, rank);
-    this.#scheduleProgress();
+    this.#progress.ask();
     this.#pump(true);
+  }
+
+  /** A study's order became more urgent. */
+  restated(studyInstanceUid: string, urgency: Urgency): void {
+    this.#window.restated(studyInstanceUid, urgency);
+    this.#releaseIdle()
+      .then(() => this.#pump(true))
+      .catch((error) => this.#fault(error));
   }
 
   async status(): Promise<DestinationStatus> {
@@ -158,7 +212,7 @@ export class DestinationReplayer {
       inFlight: this.#queue.pending,
       limit: slots(this.#state, now, this.#options.policy),
       episode: this.#episodes.current,
-      tiers: this.#options.tiers,
+      tiers: this.#options.ranking().policy,
     });
   }
 
@@ -169,10 +223,11 @@ export class DestinationReplayer {
   async stop(graceMs: number): Promise<void> {
     this.#stopping = true;
     this.#alarms.stop();
-    this.#progressTimer?.();
+    this.#progress.stop();
+    this.#ageing.stop();
     const cancel = this.#options.clock.schedule(graceMs, () => this.#abort.abort());
     await Promise.all([this.#queue.onIdle(), this.#asking]);
-    await this.#episodeTurn;
+    await this.#changes.idle();
     await this.#releaseIdle().catch((error) => this.#fault(error));
     cancel();
     this.#abort.abort();
@@ -187,7 +242,7 @@ export class DestinationReplayer {
     const { phase, reason } = state.health;
     if (before.phase !== phase) {
       this.#options.emit('health', { destinationId: this.id, from: before.phase, to: phase, reason, at });
-      this.#scheduleProgress();
+      this.#progress.ask();
     }
     for (const effect of effects) this.#perform(effect, at);
     this.#pump();
@@ -206,49 +261,20 @@ export class DestinationReplayer {
         this.#alarms.set(effect.at);
         return;
       case 'outage':
-        this.#changeEpisode(async () => {
+        this.#changes.insist(async () => {
           this.#options.emit('outage', await this.#episodes.begin(effect.cause, effect.startedAt, at));
         });
         return;
       case 'recovery':
         this.#tried.clear();
-        this.#changeEpisode(async () => {
+        this.#changes.insist(async () => {
           const episode = await this.#episodes.end(at);
+          await this.#ranker.byAge(at);
           await this.#releaseIdle();
           if (episode !== null) this.#options.emit('recovery', episode);
           this.#advanceEpisodes();
         });
     }
-  }
-
-  #changeEpisode(change: () => Promise<void>): void {
-    this.#episodeChanges += 1;
-    const insist = async () => {
-      // An outage that is not on record would be forgotten by the next opening, and nothing is sent meanwhile.
-      for (;;) {
-        try {
-          await change();
-          return;
-        } catch (error) {
-          this.#fault(error);
-        }
-        if (this.#stopping) return;
-        await new Promise<void>((resolve) => {
-          this.#options.clock.schedule(STORE_FAILURE_PAUSE_MS, resolve);
-          this.#abort.signal.addEventListener('abort', () => resolve(), { once: true });
-        });
-      }
-    };
-    void this.#inEpisodes(insist).finally(() => {
-      this.#episodeChanges -= 1;
-      this.#pump(true);
-    });
-  }
-
-  #inEpisodes<T>(run: () => Promise<T>): Promise<T> {
-    const turn = this.#episodeTurn.then(run);
-    this.#episodeTurn = turn.catch(() => {});
-    return turn;
   }
 
   /** Fills the free slots. `news`: there may be work where there was none. */
@@ -278,7 +304,7 @@ export class DestinationReplayer {
   }
 
   #allowed(now: number): number {
-    if (this.#stopping || this.#episodeChanges > 0 || now < this.#pausedUntil) return 0;
+    if (this.#stopping || this.#changes.areUnderWay || now < this.#pausedUntil) return 0;
     return slots(this.#state, now, this.#options.policy);
   }
 
@@ -291,7 +317,7 @@ export class DestinationReplayer {
     if (this.#queue.pending > this.#allowed(now)) return 'idle';
     const seen = this.#news;
     try {
-      const work = await this.#inWindow(() =>
+      const work = await this.#inWindow.run(() =>
         this.#window.take(now, {
           ...this.#options.destination.transport.batch,
           companyOf: (id) => this.#worker.companyOf(id),
@@ -334,12 +360,12 @@ export class DestinationReplayer {
       const now = this.#options.clock.now();
       if (this.#state.health.phase === 'probing') {
         // Until an outage ends its end is 'now': what was fresh when it came may be fresh no more.
-        await this.#inEpisodes(() => this.#episodes.rerank(now));
+        await this.#changes.inTurn(() => this.#ranker.byAge(now));
         await this.#releaseIdle();
       }
       // Those that wait for another try too: they may be all there is to try.
       const due = now + this.#options.retry.maxRetryMs;
-      const candidate = await this.#inWindow(() => this.#window.takeTrial(due, (id) => this.#tried.has(id)));
+      const candidate = await this.#inWindow.run(() => this.#window.takeTrial(due, (id) => this.#tried.has(id)));
       if (candidate === undefined) {
         ended(true, 'it answers, and there is nothing to try');
         return;
@@ -372,21 +398,12 @@ export class DestinationReplayer {
         for (const reconciliation of closed) this.#options.emit('closed', reconciliation);
       }
     };
-    void this.#inEpisodes(advance)
+    void this.#changes
+      .inTurn(advance)
       .catch((error) => this.#fault(error))
       .finally(() => {
         this.#advancing = false;
       });
-  }
-
-  #scheduleProgress(): void {
-    if (this.#progressTimer !== undefined || this.#stopping) return;
-    this.#progressTimer = this.#options.clock.schedule(PROGRESS_INTERVAL_MS, () => {
-      this.#progressTimer = undefined;
-      this.status()
-        .then((status) => this.#stopping || this.#options.emit('progress', status))
-        .catch((error) => this.#stopping || this.#fault(error));
-    });
   }
 
   #pauseForStore(): void {
@@ -399,17 +416,13 @@ export class DestinationReplayer {
    * may have arrived keep theirs: an opening after a kill must know to look them up.
    */
   #releaseIdle(): Promise<void> {
-    const now = this.#options.clock.now();
-    return this.#inWindow(async () => {
-      await this.#window.releaseAll((study) => this.#worker.mustKeepLease(study));
-      this.#window.retier((rank) => this.#episodes.tierOf(rank, now));
-    });
+    return this.#inWindow.run(() => this.#window.releaseAll((study) => this.#worker.mustKeepLease(study)));
   }
 
-  #inWindow<T>(run: () => Promise<T>): Promise<T> {
-    const turn = this.#windowTurn.then(run, run);
-    this.#windowTurn = turn.catch(() => {});
-    return turn;
+  async #rankAgain(): Promise<void> {
+    this.#ageing.ask();
+    await this.#changes.inTurn(() => this.#ranker.byAge(this.#options.clock.now()));
+    await this.#releaseIdle();
   }
 
   #fault(error: unknown): void {

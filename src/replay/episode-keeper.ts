@@ -1,11 +1,9 @@
 import type { EpisodeRecord } from '../domain/episode.ts';
-import type { Rank } from '../domain/rank.ts';
 import { referenceInstant } from '../routing/order.ts';
 import type { Catalog } from '../storage/catalog.ts';
-import { type TierPolicy, tierAt } from '../tiers/policy.ts';
+import type { Ranking } from './backlog-ranking.ts';
 import { type Reconciliation, reconcile } from './reconciliation.ts';
 
-const RERANK_PAGE = 500;
 const PAGE_SIZE = 100;
 
 /**
@@ -15,18 +13,18 @@ const PAGE_SIZE = 100;
 export class EpisodeKeeper {
   readonly #catalog: Catalog;
   readonly #destinationId: string;
-  readonly #policy: TierPolicy;
+  readonly #ranking: () => Ranking;
   /** Not closed, by id. */
   #open: readonly EpisodeRecord[] = [];
 
   constructor(options: {
     readonly catalog: Catalog;
     readonly destinationId: string;
-    readonly policy: TierPolicy;
+    readonly ranking: () => Ranking;
   }) {
     this.#catalog = options.catalog;
     this.#destinationId = options.destinationId;
-    this.#policy = options.policy;
+    this.#ranking = options.ranking;
   }
 
   async load(): Promise<void> {
@@ -52,7 +50,7 @@ export class EpisodeKeeper {
 
   /** The instant that ages count from. */
   referenceAt(now: number): number {
-    return referenceInstant(this.#open, now);
+    return referenceInstant(this.#open, now, this.#ranking().reference);
   }
 
   async begin(cause: string, startedAt: number, detectedAt: number): Promise<EpisodeRecord> {
@@ -66,14 +64,13 @@ export class EpisodeKeeper {
     return episode;
   }
 
-  /** Ends the outage, and ranks the whole backlog by its end. */
+  /** Ends the outage. */
   async end(at: number): Promise<EpisodeRecord | null> {
     let ended: EpisodeRecord | null = null;
     for (const { id } of this.#open.filter((episode) => episode.endedAt === null)) {
       ended = await this.#catalog.markEpisode({ episodeId: id, as: 'ended', at });
       this.#replace(ended);
     }
-    await this.rerank(at);
     return ended;
   }
 
@@ -96,41 +93,12 @@ export class EpisodeKeeper {
       if (remains.open) continue;
       const record = await this.#catalog.markEpisode({ episodeId: episode.id, as: 'closed', at });
       this.#open = this.#open.filter(({ id }) => id !== record.id);
-      closed.push(await reconcile(this.#catalog, record, this.#policy));
+      closed.push(await reconcile(this.#catalog, record, this.#ranking().policy));
     }
     return { drained, closed };
   }
 
   #replace(record: EpisodeRecord): void {
     this.#open = this.#open.map((episode) => (episode.id === record.id ? record : episode));
-  }
-
-  /** The tier of a rank as it is judged now. */
-  tierOf(rank: Rank, now: number): number {
-    return tierAt(rank.acquiredAt, this.referenceAt(now), this.#policy);
-  }
-
-  /** Judges the tier of every study in the backlog anew, in bounded batches. */
-  async rerank(now: number): Promise<void> {
-    const reference = this.referenceAt(now);
-    let afterStudy = '';
-    for (;;) {
-      const page = await this.#catalog.rankedStudies({
-        destinationId: this.#destinationId,
-        afterStudy,
-        limit: RERANK_PAGE,
-      });
-      const tiers = page
-        .map(({ studyInstanceUid, rank }) => ({
-          studyInstanceUid,
-          before: rank.tier,
-          tier: tierAt(rank.acquiredAt, reference, this.#policy),
-        }))
-        .filter(({ before, tier }) => before !== tier)
-        .map(({ studyInstanceUid, tier }) => ({ studyInstanceUid, tier }));
-      if (tiers.length > 0) await this.#catalog.setTiers({ destinationId: this.#destinationId, tiers });
-      if (page.length < RERANK_PAGE) return;
-      afterStudy = page.at(-1)?.studyInstanceUid ?? afterStudy;
-    }
   }
 }

@@ -1,5 +1,5 @@
 import type { Delivery } from '../domain/delivery.ts';
-import { compareRank, mergeRank, type Rank } from '../domain/rank.ts';
+import { compareRank, mergeRank, mergeUrgency, type Rank, type Urgency } from '../domain/rank.ts';
 import type { Catalog } from '../storage/catalog.ts';
 
 /** Deliveries of one study that go together. */
@@ -49,7 +49,7 @@ const HELD_BACK_MS = 1_000;
 
 /**
  * The bounded part of a backlog that replay holds in memory: the most urgent studies, leased, a page of each. The
- * catalog keeps the rest. Calls must not overlap, except `arrived`, `giveBack` and `done`, which are synchronous.
+ * catalog keeps the rest. Calls must not overlap, except those that are synchronous.
  */
 export class ReplayWindow {
   readonly #catalog: Catalog;
@@ -108,6 +108,8 @@ export class ReplayWindow {
     for (;;) {
       await this.#fill(now);
       for (const study of this.#ordered()) {
+        // While the pages of those before it came, an arrival may have taken its place: its lease is about to end.
+        if (this.#studies.get(study.studyInstanceUid) !== study) continue;
         await this.#page(study, now);
         const batch = takeBatch(study, bounds);
         if (batch !== undefined) return batch;
@@ -162,9 +164,16 @@ export class ReplayWindow {
     this.#mayLease = true;
   }
 
-  /** Judges the tiers of what is held anew. */
-  retier(tierOf: (rank: Rank) => number): void {
-    for (const study of this.#studies.values()) study.rank = { ...study.rank, tier: tierOf(study.rank) };
+  /** A study's order became more urgent in the catalog. */
+  restated(studyInstanceUid: string, urgency: Urgency): void {
+    const held = this.#studies.get(studyInstanceUid);
+    if (held !== undefined) held.rank = { ...held.rank, urgency: mergeUrgency(held.rank.urgency, urgency) };
+  }
+
+  /** A study's rank was replaced in the catalog. */
+  ranked(studyInstanceUid: string, rank: Rank): void {
+    const held = this.#studies.get(studyInstanceUid);
+    if (held !== undefined) held.rank = rank;
   }
 
   #ordered(): WindowStudy[] {

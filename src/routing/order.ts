@@ -1,13 +1,27 @@
 import type { EpisodeRecord } from '../domain/episode.ts';
 
 /**
- * The instant that ages count from at a destination: the end of the outage whose backlog is still being sent, so that
- * no study slides out of its tier while it waits. While the outage lasts its end is 'now', as it is without one. What
- * is acquired after the reference is of the first tier.
+ * The instant that ages count from at a destination.
  *
- * @param episodes - The destination's episodes that are not closed.
+ * - `outage-end`: the end of the outage whose backlog is still being sent; until it ends its end is now. No study slides
+ *   out of its tier while it waits for its turn.
+ * - `outage-start`: the start of that outage: what was fresh when the PACS failed stays so, however long it lasts.
+ * - `now`: the present, at every ranking: studies slide into later tiers while they wait.
+ * - a number: that instant, in ms since the epoch, for rehearsals and for re-ranking by a fixed date.
+ *
+ * Without an outage the first three are now. What is acquired after the reference is of the first tier.
  */
-export function referenceInstant(episodes: readonly EpisodeRecord[], now: number): number {
-  const ends = episodes.filter((episode) => episode.drainedAt === null).map((episode) => episode.endedAt ?? now);
-  return ends.length > 0 ? Math.max(...ends) : now;
+export type ReferenceInstant = 'outage-end' | 'outage-start' | 'now' | number;
+
+/** @param episodes - The destination's episodes that are not closed. */
+export function referenceInstant(
+  episodes: readonly Pick<EpisodeRecord, 'startedAt' | 'endedAt' | 'drainedAt'>[],
+  now: number,
+  reference: ReferenceInstant,
+): number {
+  if (typeof reference === 'number') return reference;
+  const undrained = episodes.filter((episode) => episode.drainedAt === null);
+  if (reference === 'now' || undrained.length === 0) return now;
+  if (reference === 'outage-start') return Math.min(...undrained.map((episode) => episode.startedAt));
+  return Math.max(...undrained.map((episode) => episode.endedAt ?? now));
 }

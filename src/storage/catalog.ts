@@ -1,6 +1,6 @@
 import type { Delivery, DeliveryState, Evidence, VersionRecord } from '../domain/delivery.ts';
 import type { EpisodeCounts, EpisodeRecord } from '../domain/episode.ts';
-import type { Rank } from '../domain/rank.ts';
+import type { Rank, Urgency } from '../domain/rank.ts';
 
 /** One instance whose bytes are durable, offered to the catalog. */
 export interface Acceptance {
@@ -9,6 +9,8 @@ export interface Acceptance {
   readonly attributes: Readonly<Record<string, string>>;
   /** What the caller said about where the instance came from. */
   readonly source: string | null;
+  /** What the caller said of the order; null when nothing. */
+  readonly urgency: Urgency | null;
   /** The route as decided, with the rank of the instance at each destination. Destinations must be registered. */
   readonly deliveries: readonly { readonly destinationId: string; readonly rank: Rank }[];
 }
@@ -53,11 +55,30 @@ export interface DestinationRecord {
   readonly retiredAt: number | null;
   readonly retiredReason: string | null;
   readonly retiredBy: string | null;
+  /** By what its whole backlog is ranked, as `markRanked` said last; null where that is not known. */
+  readonly rankedBy: string | null;
   readonly pending: number;
   readonly sent: number;
   readonly verified: number;
   readonly quarantined: number;
   readonly discarded: number;
+}
+
+/** A study with open deliveries, and its rank. */
+export interface RankedStudy {
+  readonly studyInstanceUid: string;
+  readonly rank: Rank;
+  /** The arrival id of the version of the study that was accepted last, wherever it was routed; not always the greatest. */
+  readonly lastArrivalId: string;
+}
+
+/** What a version's rank was judged by. */
+export interface RankingFacts {
+  readonly arrivalId: string;
+  readonly attributes: Readonly<Record<string, string>>;
+  /** ms since the epoch. */
+  readonly receivedAt: number;
+  readonly urgency: Urgency | null;
 }
 
 /** Open deliveries of one tier; `tier` is the index into the policy. */
@@ -102,6 +123,12 @@ export interface Catalog {
    * Deliveries of a further version under a SOP Instance UID are marked `furtherVersion`.
    */
   accept(batch: readonly Acceptance[]): Promise<readonly AcceptanceResult[]>;
+
+  /**
+   * The caller said more of the order of a version that stands: it counts if it is more urgent than what was known, in
+   * `rankingFacts` and for the ranks of its study at every destination that it goes to. Returns whether it does.
+   */
+  restateUrgency(restatement: { readonly arrivalId: string; readonly urgency: Urgency }): Promise<boolean>;
 
   /** Versions by arrival, of one study or of all. */
   versions(page: {
@@ -168,13 +195,34 @@ export interface Catalog {
     readonly destinationId: string;
     readonly afterStudy?: string;
     readonly limit: number;
-  }): Promise<readonly { readonly studyInstanceUid: string; readonly rank: Rank }[]>;
+  }): Promise<readonly RankedStudy[]>;
 
-  /** Sets the tier of studies, for instance when the reference instant of the ranking has moved. */
-  setTiers(change: {
+  /**
+   * What the ranks of a study's versions were judged by, of those with a delivery to the destination in any state, in the
+   * order in which they were accepted, from after the version `afterArrivalId`.
+   */
+  rankingFacts(page: {
     readonly destinationId: string;
-    readonly tiers: readonly { readonly studyInstanceUid: string; readonly tier: number }[];
-  }): Promise<void>;
+    readonly studyInstanceUid: string;
+    readonly afterArrivalId?: string;
+    readonly limit: number;
+  }): Promise<readonly RankingFacts[]>;
+
+  /**
+   * Replaces the ranks of studies, for instance when the reference instant or the policy has changed. A study that has
+   * received a version since `lastArrivalId` was read keeps its rank, so that no arrival's rank is lost; the UIDs of
+   * those are returned. One that the destination does not have is ignored.
+   */
+  setRanks(change: {
+    readonly destinationId: string;
+    readonly ranks: readonly RankedStudy[];
+  }): Promise<readonly string[]>;
+
+  /**
+   * Notes by which policy the whole backlog of a destination is ranked. Null: by more than one from now on; ranks of
+   * studies without open deliveries are of no use then, and what such a study receives next is ranked by itself.
+   */
+  markRanked(mark: { readonly destinationId: string; readonly rankedBy: string | null }): Promise<void>;
 
   /** Open deliveries by tier, ascending; tiers without any are left out. */
   backlog(destinationId: string): Promise<readonly TierBacklog[]>;

@@ -3,8 +3,8 @@ import { dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { SpillwayError } from '../errors.ts';
 import { DirectoryBlobStore } from './directory/directory-blob-store.ts';
-import { syncDirectory } from './directory/directory-sync.ts';
 import { storeError, systemCode } from './directory/file-errors.ts';
+import { type FileSystem, nodeFileSystem } from './directory/file-system.ts';
 import { openSqliteCatalog } from './sqlite/sqlite-catalog.ts';
 import type { OpenStore, Store } from './store.ts';
 
@@ -37,15 +37,16 @@ export function fileStore(options: FileStoreOptions): Store {
     );
   }
   const directory = resolve(options.directory);
-  return { open: () => openFileStore(directory) };
+  return { open: () => openFileStore(directory, nodeFileSystem) };
 }
 
-async function openFileStore(directory: string): Promise<OpenStore> {
+/** @param fileSystem - What the blobs are written through; tests put faults in. */
+export async function openFileStore(directory: string, fileSystem: FileSystem): Promise<OpenStore> {
   await makeDurably(directory).catch((error) => Promise.reject(storeError(`make the directory ${directory}`, error)));
   const lock = await lockDirectory(directory);
   try {
     if (await checkFormat(directory)) await assertCatalog(directory);
-    const blobs = await DirectoryBlobStore.open(directory);
+    const blobs = await DirectoryBlobStore.open(directory, fileSystem);
     const catalog = await openSqliteCatalog({ file: join(directory, CATALOG_FILE) });
     let closing: Promise<void> | undefined;
     const close = async () => {
@@ -71,7 +72,7 @@ async function openFileStore(directory: string): Promise<OpenStore> {
 async function makeDurably(directory: string): Promise<void> {
   const first = await mkdir(directory, { recursive: true, mode: 0o700 });
   if (first === undefined) return;
-  for (let at = directory; at.length >= first.length; at = dirname(at)) await syncDirectory(dirname(at));
+  for (let at = directory; at.length >= first.length; at = dirname(at)) await nodeFileSystem.syncDirectory(dirname(at));
 }
 
 /**
@@ -167,7 +168,7 @@ async function writeFormat(directory: string, path: string): Promise<void> {
     await file.close();
   }
   await rename(temporary, path);
-  await syncDirectory(directory);
+  await nodeFileSystem.syncDirectory(directory);
 }
 
 function parseFormat(text: string): { format?: unknown; version?: unknown } | undefined {

@@ -3,8 +3,9 @@ import { dueChecks, furtherVersionChecks, listingChecks, settlementChecks } from
 import { destinationChecks, failureChecks } from './catalog/destination-checks.ts';
 import { episodeChecks, episodeMarkChecks } from './catalog/episode-checks.ts';
 import type { Check } from './catalog/fixtures.ts';
-import { leaseChecks, rankChecks, restartChecks } from './catalog/lease-checks.ts';
+import { leaseChecks, restartChecks } from './catalog/lease-checks.ts';
 import { randomOperations } from './catalog/random-operations.ts';
+import { rankChecks, rankingChecks } from './catalog/rank-checks.ts';
 import type { ContractOptions } from './contract.ts';
 
 /**
@@ -37,6 +38,7 @@ export function catalogContract(options: ContractOptions): void {
   acceptanceChecks(check);
   versionChecks(check);
   rankChecks(check);
+  rankingChecks(check);
   leaseChecks(check);
   restartChecks(check);
   settlementChecks(check);

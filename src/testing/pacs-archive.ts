@@ -116,10 +116,15 @@ export class PacsArchive {
     const file = await open(temporaryPath, 'wx');
     try {
       const hash = createHash('sha256');
-      const { header, digest, bytes } = await readAndDigest(body, async (chunk) => {
+      const onFile = async (chunk: Uint8Array) => {
         hash.update(chunk);
         await file.writeFile(chunk);
-      });
+      };
+      const { header, digest, bytes } = await readAndDigest(body, { onFile });
+      const unacceptable = ['file-meta-missing', 'transfer-syntax-missing', 'identity-from-file-meta'];
+      if (header.oddities.some((oddity) => unacceptable.includes(oddity))) {
+        throw new SpillwayError('SPILLWAY_NOT_DICOM', 'Expected a DICOM file that is whole, as a PACS does.');
+      }
       this.#pathOf(header.identity, digest);
       const { identity } = header;
       return { header, identity, dataSetSha256: digest, fileSha256: hash.digest('hex'), bytes, temporaryPath };

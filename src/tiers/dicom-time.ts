@@ -2,6 +2,13 @@ import { SpillwayError } from '../errors.ts';
 
 const DAY_MS = 86_400_000;
 const MINUTE_MS = 60_000;
+/**
+ * No image is that old: 1900-01-01 is how many systems write none, and so are 1899-12-30, 1111-11-11, 0001-01-01. X-rays
+ * are of 1895, and no date of theirs makes a difference here.
+ */
+const LATEST_PLACEHOLDER = Date.UTC(1900, 0, 1);
+/** +1400 is the offset furthest from UTC (PS3.3 C.12.1.1.8); who knows nothing of a zone allows as much either way. */
+const WIDEST_OFFSET_MS = 14 * 60 * MINUTE_MS;
 
 /**
  * A span of local time that a value leaves open: a date without a time is a whole day. Instants are written as if the
@@ -14,6 +21,8 @@ export interface LocalSpan {
   readonly acrNema: boolean;
   /** A DT's own offset from UTC in minutes, where it has one. */
   readonly offsetMinutes?: number;
+  /** A DT's own offset is none that may be, and was left out. */
+  readonly isOffsetMalformed?: true;
 }
 
 /** A DA value (PS3.5 table 6.2-1), or undefined when it is no date of the calendar. */
@@ -23,8 +32,9 @@ export function parseDate(value: string): LocalSpan | undefined {
   const [year, month, day] = match.slice(1).map(Number) as [number, number, number];
   const start = Date.UTC(year, month - 1, day);
   const date = new Date(start);
-  // Date.UTC takes 0 to 99 as 19xx, and no image is that old: 0001-01-01 is how some systems write none.
-  if (year < 100 || date.getUTCMonth() !== month - 1 || date.getUTCDate() !== day) return undefined;
+  // Date.UTC takes 0 to 99 as 19xx.
+  if (start <= LATEST_PLACEHOLDER || year < 100 || date.getUTCMonth() !== month - 1 || date.getUTCDate() !== day)
+    return undefined;
   return { earliest: start, latest: start + DAY_MS - 1, acrNema: value.includes('.') };
 }
 
@@ -45,8 +55,9 @@ export function parseDateTime(value: string): LocalSpan | undefined {
   if (match === null) return undefined;
   const [, year = '', month, day, hour, minute, second, fraction, offset] = match;
   const offsetMinutes = offset === undefined ? undefined : parseOffset(offset);
-  if ((offset !== undefined && offsetMinutes === undefined) || +year < 100) return undefined;
-  const zone = offsetMinutes === undefined ? {} : { offsetMinutes };
+  if (+year < 1900) return undefined;
+  // As with (0008,0201), a bad offset costs itself, and not the date.
+  const zone = offset === undefined ? {} : offsetMinutes === undefined ? BAD_OFFSET : { offsetMinutes };
   if (month === undefined) {
     return { earliest: Date.UTC(+year, 0), latest: Date.UTC(+year + 1, 0) - 1, acrNema: false, ...zone };
   }
@@ -59,6 +70,8 @@ export function parseDateTime(value: string): LocalSpan | undefined {
   if (date === undefined || clock === undefined) return undefined;
   return { earliest: date.earliest + clock.earliest, latest: date.earliest + clock.latest, acrNema: false, ...zone };
 }
+
+const BAD_OFFSET = { isOffsetMalformed: true } as const;
 
 /** `&ZZXX` in minutes (PS3.3 C.12.1.1.8: -1200 to +1400, -0000 not allowed), or undefined. */
 export function parseOffset(value: string): number | undefined {
@@ -86,7 +99,7 @@ function clockSpan(
 export type Zone = number | string | undefined;
 
 /**
- * The span in real time (UTC). An unknown zone leaves it open by the whole range of offsets, -12 h to +14 h; of two
+ * The span in real time (UTC). An unknown zone leaves it open by 14 hours either way; of two
  * instants that one local time has when clocks go back, the span holds both.
  */
 export function toUtc(span: LocalSpan, zone: Zone): { earliest: number; latest: number } {
@@ -95,7 +108,7 @@ export function toUtc(span: LocalSpan, zone: Zone): { earliest: number; latest: 
     return { earliest: span.earliest - offset * MINUTE_MS, latest: span.latest - offset * MINUTE_MS };
   }
   if (zone === undefined) {
-    return { earliest: span.earliest - 840 * MINUTE_MS, latest: span.latest + 720 * MINUTE_MS };
+    return { earliest: span.earliest - WIDEST_OFFSET_MS, latest: span.latest + WIDEST_OFFSET_MS };
   }
   const name = String(zone);
   return {
@@ -104,24 +117,58 @@ export function toUtc(span: LocalSpan, zone: Zone): { earliest: number; latest: 
   };
 }
 
+/** @throws SpillwayError `SPILLWAY_OPTION_INVALID` for what is no IANA time zone */
+export function assertTimeZone(zone: string): void {
+  clocksOf(zone);
+}
+
 /** The instants at which clocks of a zone show a local time; in the hour that is skipped, the one by the old offset. */
 function instantsOf(local: number, zone: string): number[] {
-  const candidates = [offsetAt(local - DAY_MS, zone), offsetAt(local + DAY_MS, zone)].map((offset) => local - offset);
-  const exact = candidates.filter((instant) => instant + offsetAt(instant, zone) === local);
+  const { offsetAt, offsetOnDay } = clocksOf(zone);
+  const day = Math.floor(local / DAY_MS);
+  const [before, after] = [offsetOnDay(day - 1), offsetOnDay(day + 2)];
+  // No zone has moved its clocks and moved them back within three days.
+  if (before === after) return [local - before];
+  const candidates = [local - before, local - after];
+  const exact = candidates.filter((instant) => instant + offsetAt(instant) === local);
   return exact.length > 0 ? exact : candidates.slice(0, 1);
 }
 
-// Making a formatter costs more than using it, and a site has one zone.
-let lastFormat: { readonly zone: string; readonly format: Intl.DateTimeFormat } | undefined;
+/** Offsets of a zone from UTC in ms: at an instant, and at the beginning of a day (UTC) since the epoch. */
+interface Clocks {
+  readonly zone: string;
+  offsetAt(instant: number): number;
+  offsetOnDay(day: number): number;
+}
 
-function offsetAt(instant: number, zone: string): number {
-  if (lastFormat?.zone !== zone) {
-    lastFormat = { zone, format: formatFor(zone) };
-  }
-  const parts = new Map(lastFormat.format.formatToParts(instant).map((part) => [part.type, Number(part.value)]));
-  const get = (type: Intl.DateTimeFormatPartTypes) => parts.get(type) ?? 0;
-  const shown = Date.UTC(get('year'), get('month') - 1, get('day'), get('hour'), get('minute'), get('second'));
-  return shown - Math.floor(instant / 1000) * 1000;
+const MAX_DAYS_KEPT = 4_096;
+// Making a formatter costs much more than using it, that more than a look into a table, and a site has one zone.
+let lastClocks: Clocks | undefined;
+
+function clocksOf(zone: string): Clocks {
+  if (lastClocks?.zone !== zone) lastClocks = makeClocks(zone);
+  return lastClocks;
+}
+
+function makeClocks(zone: string): Clocks {
+  const format = formatFor(zone);
+  const days = new Map<number, number>();
+  const offsetAt = (instant: number) => {
+    const parts = new Map(format.formatToParts(instant).map((part) => [part.type, Number(part.value)]));
+    const get = (type: Intl.DateTimeFormatPartTypes) => parts.get(type) ?? 0;
+    const shown = Date.UTC(get('year'), get('month') - 1, get('day'), get('hour'), get('minute'), get('second'));
+    return shown - Math.floor(instant / 1000) * 1000;
+  };
+  const offsetOnDay = (day: number) => {
+    let offset = days.get(day);
+    if (offset === undefined) {
+      if (days.size >= MAX_DAYS_KEPT) days.clear();
+      offset = offsetAt(day * DAY_MS);
+      days.set(day, offset);
+    }
+    return offset;
+  };
+  return { zone, offsetAt, offsetOnDay };
 }
 
 function formatFor(zone: string): Intl.DateTimeFormat {
@@ -139,7 +186,7 @@ function formatFor(zone: string): Intl.DateTimeFormat {
   } catch (error) {
     throw new SpillwayError(
       'SPILLWAY_OPTION_INVALID',
-      `Expected timeZone to be an IANA time zone such as "Europe/Vienna", got ${JSON.stringify(zone.slice(0, 80))}.`,
+      `Expected timeZone to be an IANA time zone such as "Europe/Vienna", got ${JSON.stringify(zone)?.slice(0, 80)}.`,
       { cause: error },
     );
   }

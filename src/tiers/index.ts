@@ -1,5 +1,5 @@
 /**
- * Which tier a study belongs to, and why. Pure: no clock, no randomness, no Node.
+ * Which tier a study belongs to, how urgent it is, and why. Pure: no clock, no randomness, no Node.
  *
  * @example
  * ```ts
@@ -13,7 +13,22 @@
  * ```
  * @module
  */
-export type { Rank, Urgency } from '../domain/rank.ts';
+export type { DateBasis, Rank, Urgency } from '../domain/rank.ts';
 export type { AcquisitionSource, Certainty, DateOddity } from './acquired-at.ts';
-export { type Classifiable, type Classification, type ClassifyOptions, classify } from './classify.ts';
-export { defaultTierPolicy, type Tier, type TierPolicy } from './policy.ts';
+export {
+  type Classifiable,
+  type Classification,
+  type ClassificationOddity,
+  type ClassifyOptions,
+  classify,
+} from './classify.ts';
+export { type Hl7Priority, urgencyFromFhir, urgencyFromHl7 } from './order-codes.ts';
+export {
+  defaultTierPolicy,
+  type RuleCondition,
+  type RuleSubject,
+  type Tier,
+  type TierPolicy,
+  type TierRule,
+} from './policy.ts';
+export type { TextHints } from './text-hints.ts';

@@ -1,8 +1,8 @@
 import { type DigestedInstance, readAndDigest } from '../../src/dicom/data-set-digest.ts';
 import { SpillwayError } from '../../src/errors.ts';
 
-export async function read(chunks: Iterable<Uint8Array>): Promise<DigestedInstance> {
-  return readAndDigest(chunks);
+export async function read(chunks: Iterable<Uint8Array>, transferSyntaxUid?: string): Promise<DigestedInstance> {
+  return readAndDigest(chunks, { transferSyntaxUid });
 }
 
 /** What was read, or the code of the error; anything else that is thrown goes on. */

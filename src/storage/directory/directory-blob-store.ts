@@ -1,14 +1,12 @@
-import { createReadStream } from 'node:fs';
-import { type FileHandle, link, mkdir, open, readdir, rename, rmdir, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { readAndDigest } from '../../dicom/data-set-digest.ts';
 import { SpillwayError } from '../../errors.ts';
 import type { BlobPlacement, BlobStore, BlobWriter } from '../blob-store.ts';
 import { arrivalIdOf, blobRefOf, safeName } from './blob-names.ts';
-import { DirectorySync, syncDirectory } from './directory-sync.ts';
+import { DirectorySync } from './directory-sync.ts';
 import { storeError, systemCode } from './file-errors.ts';
+import type { FileSystem, WritableFile } from './file-system.ts';
 
-const FILE_MODE = 0o600;
 const INCOMING = 'incoming';
 const READ_CHUNK_BYTES = 256 * 1024;
 /** Link is not to be had there: FAT, some network and overlay file systems. */
@@ -22,25 +20,29 @@ const NO_HARD_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLI
  */
 export class DirectoryBlobStore implements BlobStore {
   readonly #root: string;
+  readonly #fileSystem: FileSystem;
   readonly #incoming: string;
   readonly #directories: DirectorySync;
   /** Files in `incoming/` that are open for writing. */
-  readonly #writing = new Set<FileHandle>();
+  readonly #writing = new Set<WritableFile>();
   #nextName = 0;
 
-  private constructor(root: string) {
+  private constructor(root: string, fileSystem: FileSystem) {
     this.#root = root;
+    this.#fileSystem = fileSystem;
     this.#incoming = join(root, INCOMING);
-    this.#directories = new DirectorySync(root);
+    this.#directories = new DirectorySync(root, fileSystem);
   }
 
   /** @param root - A directory that exists durably, and that no other process uses. */
-  static async open(root: string): Promise<DirectoryBlobStore> {
-    const store = new DirectoryBlobStore(resolve(root));
+  static async open(root: string, fileSystem: FileSystem): Promise<DirectoryBlobStore> {
+    const store = new DirectoryBlobStore(resolve(root), fileSystem);
     for (const name of [INCOMING, 'studies']) {
-      await mkdir(join(store.#root, name), { mode: 0o700, recursive: true });
+      await fileSystem.makeDirectory(join(store.#root, name)).catch((error) => {
+        if (systemCode(error) !== 'EEXIST') throw error;
+      });
     }
-    await syncDirectory(store.#root);
+    await fileSystem.syncDirectory(store.#root);
     return store;
   }
 
@@ -48,31 +50,35 @@ export class DirectoryBlobStore implements BlobStore {
     this.#nextName += 1;
     const path = join(this.#incoming, `${process.pid}-${Date.now().toString(36)}-${this.#nextName}.part`);
     try {
-      const file = await open(path, 'wx', FILE_MODE);
+      const file = await this.#fileSystem.create(path);
       this.#writing.add(file);
-      return new DirectoryBlobWriter(this.#root, this.#directories, path, file, () => this.#writing.delete(file));
+      return new DirectoryBlobWriter({
+        root: this.#root,
+        fileSystem: this.#fileSystem,
+        directories: this.#directories,
+        incoming: path,
+        file,
+        onClosed: () => this.#writing.delete(file),
+      });
     } catch (error) {
       throw storeError('create a file in incoming/', error);
     }
   }
 
   async *read(ref: string): AsyncGenerator<Uint8Array> {
-    const stream = createReadStream(this.#pathOf(ref), { highWaterMark: READ_CHUNK_BYTES });
     try {
-      for await (const chunk of stream) yield chunk as Buffer;
+      yield* this.#fileSystem.read(this.#pathOf(ref), READ_CHUNK_BYTES);
     } catch (error) {
       if (systemCode(error) !== 'ENOENT') throw storeError(`read ${ref}`, error);
       throw new SpillwayError('SPILLWAY_NOT_FOUND', `Expected the file ${ref} in the store, got none.`, {
         cause: error,
       });
-    } finally {
-      stream.destroy();
     }
   }
 
   async has(ref: string): Promise<boolean> {
     try {
-      return (await stat(this.#pathOf(ref))).isFile();
+      return (await this.#fileSystem.status(this.#pathOf(ref))).isFile;
     } catch (error) {
       if (systemCode(error) === 'ENOENT') return false;
       throw storeError(`look for ${ref}`, error);
@@ -82,7 +88,7 @@ export class DirectoryBlobStore implements BlobStore {
   async remove(ref: string): Promise<void> {
     const path = this.#pathOf(ref);
     try {
-      await unlinkIfThere(path);
+      await unlinkIfThere(this.#fileSystem, path);
       await this.#directories.sync(dirname(path));
       await this.#pruneEmpty(dirname(path));
     } catch (error) {
@@ -92,7 +98,7 @@ export class DirectoryBlobStore implements BlobStore {
 
   async recover(isKnown: (arrivalId: string) => Promise<boolean>): Promise<number> {
     let removed = 0;
-    for (const name of await readdir(this.#incoming)) {
+    for (const name of await this.#fileSystem.list(this.#incoming)) {
       const path = join(this.#incoming, name);
       // What cannot be read was not acknowledged either, and must not keep the store from opening.
       const placed = await this.#placedNameOf(path).catch(() => undefined);
@@ -100,9 +106,9 @@ export class DirectoryBlobStore implements BlobStore {
       const known = arrivalId !== undefined && (await isKnown(arrivalId));
       if (!known) {
         removed += 1;
-        if (placed !== undefined) await unlinkIfThere(placed);
+        if (placed !== undefined) await unlinkIfThere(this.#fileSystem, placed);
       }
-      await unlinkIfThere(path);
+      await unlinkIfThere(this.#fileSystem, path);
     }
     return removed;
   }
@@ -115,14 +121,14 @@ export class DirectoryBlobStore implements BlobStore {
 
   /** The name that a file in `incoming/` has been linked to, if it has. */
   async #placedNameOf(path: string): Promise<string | undefined> {
-    const { ino, nlink } = await stat(path);
-    if (nlink < 2) return undefined;
-    const { header } = await readAndDigest(createReadStream(path));
+    const { inode, links } = await this.#fileSystem.status(path);
+    if (links < 2) return undefined;
+    const { header } = await readAndDigest(this.#fileSystem.read(path, READ_CHUNK_BYTES));
     const { studyInstanceUid, seriesInstanceUid } = header.identity;
     const directory = join(this.#root, 'studies', safeName(studyInstanceUid), safeName(seriesInstanceUid));
-    for (const name of await readdir(directory)) {
+    for (const name of await this.#fileSystem.list(directory)) {
       const candidate = join(directory, name);
-      if ((await stat(candidate)).ino === ino) return candidate;
+      if ((await this.#fileSystem.status(candidate)).inode === inode) return candidate;
     }
     return undefined;
   }
@@ -132,7 +138,7 @@ export class DirectoryBlobStore implements BlobStore {
     for (let at = directory; at !== studies && at.startsWith(studies + sep); at = dirname(at)) {
       this.#directories.forget(at);
       try {
-        await rmdir(at);
+        await this.#fileSystem.removeDirectory(at);
       } catch {
         return; // not empty, or gone
       }
@@ -146,33 +152,36 @@ export class DirectoryBlobStore implements BlobStore {
   }
 }
 
+interface WriterOptions {
+  readonly root: string;
+  readonly fileSystem: FileSystem;
+  readonly directories: DirectorySync;
+  /** The file's name while it is in flight. */
+  readonly incoming: string;
+  readonly file: WritableFile;
+  readonly onClosed: () => void;
+}
+
 class DirectoryBlobWriter implements BlobWriter {
-  readonly #root: string;
-  readonly #directories: DirectorySync;
-  readonly #incoming: string;
-  readonly #onClosed: () => void;
-  #file: FileHandle | undefined;
+  readonly #options: WriterOptions;
+  #file: WritableFile | undefined;
   #placed: string | undefined;
   /** The incoming name is still there. */
   #traced = true;
   #bytes = 0;
 
-  constructor(root: string, directories: DirectorySync, incoming: string, file: FileHandle, onClosed: () => void) {
-    this.#onClosed = onClosed;
-    this.#root = root;
-    this.#directories = directories;
-    this.#incoming = incoming;
-    this.#file = file;
+  constructor(options: WriterOptions) {
+    this.#options = options;
+    this.#file = options.file;
   }
 
   async write(chunk: Uint8Array): Promise<void> {
     if (this.#file === undefined) throw new Error('write after place or abort');
     let offset = 0;
     while (offset < chunk.byteLength) {
-      const { bytesWritten } = await this.#file
-        .write(chunk, offset, chunk.byteLength - offset)
+      offset += await this.#file
+        .write(chunk, offset)
         .catch((error) => Promise.reject(storeError('write to incoming/', error)));
-      offset += bytesWritten;
     }
     this.#bytes += chunk.byteLength;
   }
@@ -180,40 +189,45 @@ class DirectoryBlobWriter implements BlobWriter {
   async place(placement: BlobPlacement): Promise<string> {
     const file = this.#file;
     if (file === undefined) throw new Error('place after place or abort');
+    const { root, directories, onClosed } = this.#options;
     const ref = blobRefOf(placement);
-    const target = join(this.#root, ref);
+    const target = join(root, ref);
     try {
-      const { size } = await file.stat();
+      const size = await file.size();
       if (size !== this.#bytes) throw new Error(`${this.#bytes} bytes were written, the file has ${size}`);
       // A file whose fsync failed is never fsynced again: the kernel may have dropped the pages and says so only once.
       await file.sync();
       this.#file = undefined;
       await file.close();
-      this.#onClosed();
-      await this.#directories.ensure(dirname(target));
-      await this.#linkTo(target).catch(async (error) => {
-        if (systemCode(error) !== 'ENOENT') throw error;
-        // The directory was empty for a moment and was pruned: make it anew.
-        for (let at = dirname(target); at !== this.#root; at = dirname(at)) this.#directories.forget(at);
-        await this.#directories.ensure(dirname(target));
-        await this.#linkTo(target);
-      });
-      await this.#directories.sync(dirname(target));
+      onClosed();
+      await directories.ensure(dirname(target));
+      await this.#linkTo(target).catch((error) => this.#linkAgain(target, error));
+      await directories.sync(dirname(target));
       return ref;
     } catch (error) {
       throw storeError(`make ${ref} durable`, error);
     }
   }
 
+  /** The directory was empty for a moment and was pruned: it is made anew. */
+  async #linkAgain(target: string, error: unknown): Promise<void> {
+    if (systemCode(error) !== 'ENOENT') throw error;
+    const { root, directories } = this.#options;
+    for (let at = dirname(target); at !== root; at = dirname(at)) directories.forget(at);
+    await directories.ensure(dirname(target));
+    await this.#linkTo(target);
+  }
+
   async #linkTo(target: string): Promise<void> {
+    const { fileSystem, incoming } = this.#options;
     try {
-      await link(this.#incoming, target);
+      await fileSystem.link(incoming, target);
       this.#placed = target;
     } catch (error) {
       const code = systemCode(error);
       if (code === undefined || !NO_HARD_LINKS.has(code)) throw error;
       // The name is unique by its arrival id, so that renaming overwrites nothing either.
-      await rename(this.#incoming, target);
+      await fileSystem.rename(incoming, target);
       this.#placed = target;
       this.#traced = false;
     }
@@ -222,18 +236,18 @@ class DirectoryBlobWriter implements BlobWriter {
   async release(): Promise<void> {
     if (!this.#traced) return;
     this.#traced = false;
-    await unlinkIfThere(this.#incoming);
+    await unlinkIfThere(this.#options.fileSystem, this.#options.incoming);
   }
 
   async abort(): Promise<void> {
     const file = this.#file;
     this.#file = undefined;
     await file?.close().catch(() => {});
-    this.#onClosed();
+    this.#options.onClosed();
     try {
-      if (this.#placed !== undefined) await unlinkIfThere(this.#placed);
+      if (this.#placed !== undefined) await unlinkIfThere(this.#options.fileSystem, this.#placed);
       this.#placed = undefined;
-      if (this.#traced) await unlinkIfThere(this.#incoming);
+      if (this.#traced) await unlinkIfThere(this.#options.fileSystem, this.#options.incoming);
       this.#traced = false;
     } catch (error) {
       throw storeError('remove an instance that was refused', error);
@@ -241,8 +255,8 @@ class DirectoryBlobWriter implements BlobWriter {
   }
 }
 
-async function unlinkIfThere(path: string): Promise<void> {
-  await unlink(path).catch((error) => {
+async function unlinkIfThere(fileSystem: FileSystem, path: string): Promise<void> {
+  await fileSystem.unlink(path).catch((error) => {
     if (systemCode(error) !== 'ENOENT') throw error;
   });
 }

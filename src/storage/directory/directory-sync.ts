@@ -1,9 +1,8 @@
-import { mkdir, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { LRUCache } from 'lru-cache';
 import { systemCode } from './file-errors.ts';
+import type { FileSystem } from './file-system.ts';
 
-const DIRECTORY_MODE = 0o700;
 /** Directories remembered as durable; a forgotten one costs one more sync. */
 const REMEMBERED_DIRECTORIES = 4096;
 
@@ -13,14 +12,16 @@ const REMEMBERED_DIRECTORIES = 4096;
  */
 export class DirectorySync {
   readonly #root: string;
+  readonly #fileSystem: FileSystem;
   readonly #running = new Map<string, { current: Promise<void>; next: Promise<void> | undefined }>();
   // A directory that exists durably up to the root need not be made again; thousands of series come and go.
   readonly #durable: LRUCache<string, true>;
   readonly #making = new Map<string, Promise<void>>();
 
   /** @param root - Exists durably. */
-  constructor(root: string, rememberedDirectories = REMEMBERED_DIRECTORIES) {
+  constructor(root: string, fileSystem: FileSystem, rememberedDirectories = REMEMBERED_DIRECTORIES) {
     this.#root = root;
+    this.#fileSystem = fileSystem;
     this.#durable = new LRUCache({ max: rememberedDirectories });
   }
 
@@ -39,7 +40,7 @@ export class DirectorySync {
   async #make(directory: string): Promise<void> {
     const parent = dirname(directory);
     await this.ensure(parent);
-    await mkdir(directory, { mode: DIRECTORY_MODE }).catch((error) => {
+    await this.#fileSystem.makeDirectory(directory).catch((error) => {
       if (systemCode(error) !== 'EEXIST') throw error;
     });
     // Also when it existed: who made it may not have lived to sync its parent.
@@ -61,7 +62,7 @@ export class DirectorySync {
   }
 
   #start(directory: string): Promise<void> {
-    const current = syncDirectory(directory);
+    const current = this.#fileSystem.syncDirectory(directory);
     const entry = { current, next: undefined };
     this.#running.set(directory, entry);
     const done = () => {
@@ -69,15 +70,5 @@ export class DirectorySync {
     };
     current.then(done, done);
     return current;
-  }
-}
-
-/** Fsyncs a directory. */
-export async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }

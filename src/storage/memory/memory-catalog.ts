@@ -1,10 +1,10 @@
-import type { Delivery, VersionRecord } from '../../domain/delivery.ts';
+import type { VersionRecord } from '../../domain/delivery.ts';
 import type { EpisodeCounts, EpisodeRecord } from '../../domain/episode.ts';
-import { compareRank, mergeRank, type Rank } from '../../domain/rank.ts';
+import { compareRank, mergeRank, mergeUrgency, type Rank } from '../../domain/rank.ts';
 import { SpillwayError } from '../../errors.ts';
 import type { Acceptance, AcceptanceResult, Catalog, DestinationRecord, LeasedStudy, Settlement } from '../catalog.ts';
+import { deliveryOf, destinationEntry, destinationInUse, destinationOf, episodeEntry } from './memory-records.ts';
 import {
-  type DeliveryEntry,
   type DestinationEntry,
   type EpisodeEntry,
   firstIndex,
@@ -135,19 +135,61 @@ export class MemoryCatalog implements Catalog {
   }
 
   async rankedStudies({ destinationId, afterStudy = '', limit }: Argument<'rankedStudies'>): Answer<'rankedStudies'> {
-    return [...destinationEntry(this.#open(), destinationId).openStudies]
+    const tables = this.#open();
+    return [...destinationEntry(tables, destinationId).openStudies]
       .filter(({ studyInstanceUid }) => studyInstanceUid > afterStudy)
       .sort(byStudy)
       .slice(0, limit)
-      .map(({ studyInstanceUid, rank }) => ({ studyInstanceUid, rank }));
+      .map(({ studyInstanceUid, rank }) => {
+        const lastArrivalId = tables.accepted.get(studyInstanceUid)?.at(-1) ?? '';
+        return { studyInstanceUid, rank, lastArrivalId };
+      });
   }
 
-  async setTiers({ destinationId, tiers }: Argument<'setTiers'>): Promise<void> {
-    const { studies } = destinationEntry(this.#open(), destinationId);
-    for (const { studyInstanceUid, tier } of tiers) {
+  async rankingFacts(page: Argument<'rankingFacts'>): Answer<'rankingFacts'> {
+    const { rankingFacts, destinations, accepted } = this.#open();
+    const { arrivals } = destinationEntry({ destinations }, page.destinationId);
+    const ids = accepted.get(page.studyInstanceUid) ?? [];
+    const start = page.afterArrivalId === undefined ? 0 : ids.indexOf(page.afterArrivalId) + 1;
+    return pageOf(entriesFrom(ids, start), (arrivalId) => arrivals.has(arrivalId), page.limit).flatMap(
+      (arrivalId) => rankingFacts.get(arrivalId) ?? [],
+    );
+  }
+
+  async setRanks({ destinationId, ranks }: Argument<'setRanks'>): Answer<'setRanks'> {
+    const tables = this.#open();
+    const destination = destinationEntry(tables, destinationId);
+    const { studies } = destination;
+    const missed: string[] = [];
+    for (const { studyInstanceUid, rank, lastArrivalId } of ranks) {
       const study = studies.get(studyInstanceUid);
-      if (study !== undefined) study.rank = { ...study.rank, tier };
+      if (study === undefined) continue;
+      if (tables.accepted.get(studyInstanceUid)?.at(-1) === lastArrivalId) {
+        study.rank = rank;
+        study.ranking = destination.ranking;
+      } else missed.push(studyInstanceUid);
     }
+    return missed;
+  }
+
+  async markRanked({ destinationId, rankedBy }: Argument<'markRanked'>): Promise<void> {
+    const destination = destinationEntry(this.#open(), destinationId);
+    destination.rankedBy = rankedBy;
+    if (rankedBy === null) destination.ranking += 1;
+  }
+
+  async restateUrgency({ arrivalId, urgency }: Argument<'restateUrgency'>): Answer<'restateUrgency'> {
+    const { rankingFacts, destinations } = this.#open();
+    const facts = rankingFacts.get(arrivalId);
+    if (facts === undefined || mergeUrgency(facts.urgency ?? 'unknown', urgency) === facts.urgency) return false;
+    rankingFacts.set(arrivalId, { ...facts, urgency });
+    for (const { deliveries } of destinations.values()) {
+      for (const { version, study } of deliveries) {
+        if (version.arrivalId !== arrivalId) continue;
+        study.rank = { ...study.rank, urgency: mergeUrgency(study.rank.urgency, urgency) };
+      }
+    }
+    return true;
   }
 
   async backlog(destinationId: string): Answer<'backlog'> {
@@ -247,12 +289,12 @@ function findVersion(
   );
 }
 
-function accept(tables: MemoryTables, { version, deliveries }: Acceptance): AcceptanceResult {
+function accept(tables: MemoryTables, { version, attributes, urgency, deliveries }: Acceptance): AcceptanceResult {
   const { sopInstanceUid, studyInstanceUid, transferSyntaxUid } = version.identity;
   const known = findVersion(tables, sopInstanceUid, transferSyntaxUid, version.digest);
   if (known !== null) return { outcome: 'identical', version: known };
   const isFurther = tables.versionsByInstance.has(sopInstanceUid);
-  tables.addVersion(version);
+  tables.addVersion(version, { arrivalId: version.arrivalId, attributes, receivedAt: version.receivedAt, urgency });
   for (const { destinationId, rank } of deliveries) {
     const destination = destinationInUse(tables, destinationId);
     tables.addDelivery(destination, version, isFurther, rankedStudy(destination, studyInstanceUid, rank));
@@ -263,12 +305,16 @@ function accept(tables: MemoryTables, { version, deliveries }: Acceptance): Acce
 function rankedStudy(destination: DestinationEntry, studyInstanceUid: string, arrived: Rank): StudyEntry {
   const known = destination.studies.get(studyInstanceUid);
   if (known !== undefined) {
-    known.rank = mergeRank(known.rank, arrived);
+    // Judged by a policy that is none any more, and by nobody judged again since nothing was open.
+    const isOutdated = known.open.size === 0 && known.ranking !== destination.ranking;
+    known.rank = isOutdated ? arrived : mergeRank(known.rank, arrived);
+    known.ranking = destination.ranking;
     return known;
   }
   const study: StudyEntry = {
     studyInstanceUid,
     rank: arrived,
+    ranking: destination.ranking,
     open: new Map(),
     openBytes: 0,
     dueAt: Number.POSITIVE_INFINITY,
@@ -325,59 +371,6 @@ function countEpisode({ record, destination, start, end }: EpisodeEntry): Awaite
 
 function emptyCounts(): { -readonly [Count in Exclude<keyof EpisodeCounts, 'received'>]: number } {
   return { verified: 0, quarantined: 0, discarded: 0, outstanding: 0, pending: 0 };
-}
-
-function destinationEntry(tables: MemoryTables, destinationId: string): DestinationEntry {
-  const destination = tables.destinations.get(destinationId);
-  if (destination !== undefined) return destination;
-  throw new SpillwayError(
-    'SPILLWAY_NOT_FOUND',
-    `Expected a destination that the catalog knows, got "${destinationId}". Register it first.`,
-  );
-}
-
-function destinationInUse(tables: MemoryTables, destinationId: string): DestinationEntry {
-  const destination = destinationEntry(tables, destinationId);
-  if (destination.retired === null) return destination;
-  throw new SpillwayError(
-    'SPILLWAY_NOT_FOUND',
-    `Expected deliveries to destinations in use, got the retired "${destinationId}". ` +
-      'Leave it out of the route, or register it again.',
-  );
-}
-
-function episodeEntry(tables: MemoryTables, episodeId: number): EpisodeEntry {
-  const episode = tables.episodes[episodeId - 1];
-  if (episode !== undefined) return episode;
-  throw new SpillwayError('SPILLWAY_NOT_FOUND', `Expected the id of an episode, got ${episodeId}: there is none such.`);
-}
-
-function destinationOf({ destinationId, retired, counts }: DestinationEntry): DestinationRecord {
-  return {
-    destinationId,
-    retiredAt: retired?.at ?? null,
-    retiredReason: retired?.reason ?? null,
-    retiredBy: retired?.by ?? null,
-    ...counts,
-  };
-}
-
-function deliveryOf(delivery: DeliveryEntry): Delivery {
-  const { arrivalId, identity, digest, bytes, blobRef } = delivery.version;
-  return {
-    id: delivery.id,
-    destinationId: delivery.destination.destinationId,
-    arrivalId,
-    identity,
-    digest,
-    bytes,
-    blobRef,
-    state: delivery.state,
-    evidence: delivery.evidence,
-    attempts: delivery.attempts,
-    furtherVersion: delivery.isFurther,
-    reason: delivery.reason,
-  };
 }
 
 function* entriesFrom<T>(items: readonly T[], start: number): Generator<T> {

@@ -1,6 +1,7 @@
 import type { DeliveryState, Evidence, VersionRecord } from '../../domain/delivery.ts';
 import type { EpisodeRecord } from '../../domain/episode.ts';
 import type { Rank } from '../../domain/rank.ts';
+import type { RankingFacts } from '../catalog.ts';
 
 /** One version × one destination. */
 export interface DeliveryEntry {
@@ -24,6 +25,8 @@ export interface DeliveryEntry {
 export interface StudyEntry {
   readonly studyInstanceUid: string;
   rank: Rank;
+  /** By which of its destination's policies the rank was judged. */
+  ranking: number;
   /** Open deliveries, ascending by id. */
   readonly open: Map<number, DeliveryEntry>;
   openBytes: number;
@@ -36,8 +39,13 @@ export interface StudyEntry {
 export interface DestinationEntry {
   readonly destinationId: string;
   retired: { readonly at: number; readonly reason: string; readonly by: string } | null;
+  rankedBy: string | null;
+  /** Counts the changes of its policy. */
+  ranking: number;
   readonly counts: Record<DeliveryState, number>;
   readonly studies: Map<string, StudyEntry>;
+  /** Arrival ids of the versions with a delivery to it. */
+  readonly arrivals: Set<string>;
   /** Those with open deliveries. */
   readonly openStudies: Set<StudyEntry>;
   /** Every delivery, ascending by id. */
@@ -63,6 +71,10 @@ export class MemoryTables {
   readonly arrivals = new Set<string>();
   readonly versionsByStudy = new Map<string, VersionRecord[]>();
   readonly versionsByInstance = new Map<string, VersionRecord[]>();
+  /** Arrival ids by study, in the order of acceptance, which is not always that of arrival. */
+  readonly accepted = new Map<string, string[]>();
+  /** By arrival id. */
+  readonly rankingFacts = new Map<string, RankingFacts>();
   readonly destinations = new Map<string, DestinationEntry>();
   /** Studies by the lease that they are under. */
   readonly leases = new Map<number, { readonly destination: DestinationEntry; readonly study: StudyEntry }>();
@@ -91,12 +103,14 @@ export class MemoryTables {
     }
   }
 
-  addVersion(version: VersionRecord): void {
+  addVersion(version: VersionRecord, facts: RankingFacts): void {
+    this.rankingFacts.set(version.arrivalId, facts);
     const { studyInstanceUid, sopInstanceUid } = version.identity;
     this.arrivals.add(version.arrivalId);
     insertByArrival(this.versions, version);
     insertByArrival(listUnder(this.versionsByStudy, studyInstanceUid), version);
     listUnder(this.versionsByInstance, sopInstanceUid).push(version);
+    listUnder(this.accepted, studyInstanceUid).push(version.arrivalId);
   }
 
   addDelivery(destination: DestinationEntry, version: VersionRecord, isFurther: boolean, study: StudyEntry): void {
@@ -119,6 +133,7 @@ export class MemoryTables {
     siblings.add(delivery);
     this.deliveries.set(delivery.id, delivery);
     destination.deliveries.push(delivery);
+    destination.arrivals.add(version.arrivalId);
     destination.counts.pending += 1;
     destination.openStudies.add(study);
     study.open.set(delivery.id, delivery);
@@ -176,8 +191,11 @@ export function newDestination(destinationId: string): DestinationEntry {
   return {
     destinationId,
     retired: null,
+    rankedBy: null,
+    ranking: 0,
     counts: { pending: 0, sent: 0, verified: 0, quarantined: 0, discarded: 0 },
     studies: new Map(),
+    arrivals: new Set(),
     openStudies: new Set(),
     deliveries: [],
     deferred: new Set(),

@@ -1,25 +1,31 @@
-import { mergeRank, type Rank, URGENCIES } from '../../domain/rank.ts';
+import { mergeRank, type Rank } from '../../domain/rank.ts';
 import { SpillwayError } from '../../errors.ts';
 import type { Acceptance, AcceptanceResult } from '../catalog.ts';
 import type { Connection } from './connection.ts';
-import { destinationRow } from './destination-operations.ts';
+import { type DestinationRow, destinationRow } from './destination-operations.ts';
 import type { CatalogOperations } from './operations.ts';
-import { type RankRow, rankOf, VERSION_COLUMNS, type VersionRow, versionOf } from './rows.ts';
+import { RANK_COLUMNS, type RankRow, rankOf, rankValues, VERSION_COLUMNS, type VersionRow, versionOf } from './rows.ts';
 
 export const FIND_VERSION = `SELECT ${VERSION_COLUMNS} FROM versions
   WHERE sop_instance_uid = ? AND transfer_syntax_uid = ? AND digest = ?`;
 
-const INSERT_VERSION = `INSERT INTO versions (${VERSION_COLUMNS}, attributes, source)
-  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
+export const VERSIONS_OF_STUDY = `SELECT ${VERSION_COLUMNS} FROM versions
+  WHERE study_instance_uid = ? AND arrival_id > ? ORDER BY arrival_id LIMIT ?`;
+
+const INSERT_VERSION = `INSERT INTO versions (${VERSION_COLUMNS}, attributes, source, urgency)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
 
 // CROSS JOIN fixes the order of the tables: few versions share a SOP Instance UID, many deliveries a destination.
 export const IS_HELD = `SELECT 1 AS held FROM versions v CROSS JOIN deliveries d ON d.arrival_id = v.arrival_id
   WHERE v.sop_instance_uid = ? AND d.destination_key = ? AND d.settled_seq IS NULL LIMIT 1`;
 
-const INSERT_WORK = `INSERT INTO work
-  (destination_key, study_instance_uid, tier, urgency, acquired_at, estimated) VALUES (?, ?, ?, ?, ?, ?)`;
+const INSERT_WORK = `INSERT INTO work (destination_key, study_instance_uid, ${RANK_COLUMNS}, ranking)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`;
 
-const MERGE_WORK = `UPDATE work SET tier = ?, urgency = ?, acquired_at = ?, estimated = ? WHERE work_id = ?`;
+const WORK_OF_STUDY = `SELECT work_id, open_instances, ranking, ${RANK_COLUMNS} FROM work
+  WHERE destination_key = ? AND study_instance_uid = ?`;
+
+const MERGE_WORK = `UPDATE work SET (${RANK_COLUMNS}, ranking) = (?, ?, ?, ?, ?, ?, ?) WHERE work_id = ?`;
 
 // What is not held is due at once, so the study is; what is held makes nothing due.
 const ADD_TO_WORK = `UPDATE work SET open_instances = open_instances + 1, open_bytes = open_bytes + ?,
@@ -55,19 +61,16 @@ export function acceptanceOperations(
               afterArrivalId,
               limit,
             )
-          : connection.all<VersionRow>(
-              `SELECT ${VERSION_COLUMNS} FROM versions WHERE study_instance_uid = ? AND arrival_id > ?
-                ORDER BY arrival_id LIMIT ?`,
-              studyInstanceUid,
-              afterArrivalId,
-              limit,
-            );
+          : connection.all<VersionRow>(VERSIONS_OF_STUDY, studyInstanceUid, afterArrivalId, limit);
       return rows.map(versionOf);
     },
   };
 }
 
-function accept(connection: Connection, { version, attributes, source, deliveries }: Acceptance): AcceptanceResult {
+function accept(
+  connection: Connection,
+  { version, attributes, source, urgency, deliveries }: Acceptance,
+): AcceptanceResult {
   const { identity } = version;
   const known = connection.get<VersionRow>(
     FIND_VERSION,
@@ -94,6 +97,7 @@ function accept(connection: Connection, { version, attributes, source, deliverie
     JSON.stringify(version.oddities),
     JSON.stringify(attributes),
     source,
+    urgency,
   );
   for (const { destinationId, rank } of deliveries) addDelivery(connection, version, isFurther, destinationId, rank);
   return { outcome: isFurther ? 'version' : 'created', version };
@@ -115,7 +119,7 @@ function addDelivery(
     );
   }
   const key = destination.destination_key;
-  const workId = mergeIntoWork(connection, key, version.identity.studyInstanceUid, rank);
+  const workId = mergeIntoWork(connection, destination, version.identity.studyInstanceUid, rank);
   const isHeld = isFurther && connection.get(IS_HELD, version.identity.sopInstanceUid, key) !== undefined;
   connection.run(
     INSERT_DELIVERY,
@@ -131,17 +135,21 @@ function addDelivery(
   connection.run('UPDATE destinations SET pending = pending + 1 WHERE destination_key = ?', key);
 }
 
-function mergeIntoWork(connection: Connection, key: number, studyInstanceUid: string, arrived: Rank): number {
-  const row = connection.get<RankRow & { work_id: number }>(
-    'SELECT work_id, tier, urgency, acquired_at, estimated FROM work WHERE destination_key = ? AND study_instance_uid = ?',
+function mergeIntoWork(
+  connection: Connection,
+  { destination_key: key, ranking }: DestinationRow,
+  studyInstanceUid: string,
+  arrived: Rank,
+): number {
+  const row = connection.get<RankRow & { work_id: number; open_instances: number; ranking: number }>(
+    WORK_OF_STUDY,
     key,
     studyInstanceUid,
   );
-  const rank = row === undefined ? arrived : mergeRank(rankOf(row), arrived);
-  const columns = [rank.tier, URGENCIES.indexOf(rank.urgency), rank.acquiredAt, Number(rank.estimated)] as const;
-  if (row !== undefined) {
-    connection.run(MERGE_WORK, ...columns, row.work_id);
-    return row.work_id;
-  }
-  return connection.insert(INSERT_WORK, key, studyInstanceUid, ...columns);
+  if (row === undefined) return connection.insert(INSERT_WORK, key, studyInstanceUid, ...rankValues(arrived), ranking);
+  // Judged by a policy that is none any more, and by nobody judged again since nothing was open.
+  const isOutdated = row.open_instances === 0 && row.ranking !== ranking;
+  const rank = isOutdated ? arrived : mergeRank(rankOf(row), arrived);
+  connection.run(MERGE_WORK, ...rankValues(rank), ranking, row.work_id);
+  return row.work_id;
 }

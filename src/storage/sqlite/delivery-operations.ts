@@ -3,9 +3,9 @@ import type { Settlement } from '../catalog.ts';
 import type { Connection } from './connection.ts';
 import { destinationKey } from './destination-operations.ts';
 import type { CatalogOperations } from './operations.ts';
-import { DELIVERY_COLUMNS, type DeliveryRow, deliveryOf, type RankRow, rankOf } from './rows.ts';
+import { DELIVERY_COLUMNS, type DeliveryRow, deliveryOf, RANK_COLUMNS, type RankRow, rankOf } from './rows.ts';
 
-export const LEASABLE_STUDIES = `SELECT work_id, study_instance_uid, tier, urgency, acquired_at, estimated, interrupted
+export const LEASABLE_STUDIES = `SELECT work_id, study_instance_uid, ${RANK_COLUMNS}, interrupted
   FROM work WHERE destination_key = ? AND open_instances > 0 AND lease IS NULL AND due_at <= ?
   ORDER BY tier, urgency, acquired_at, study_instance_uid LIMIT ?`;
 
@@ -57,20 +57,12 @@ const COUNT_STATE: Readonly<Record<DeliveryState, string>> = {
   discarded: 'UPDATE destinations SET discarded = discarded + ? WHERE destination_key = ?',
 };
 
-/** Deliveries: leasing studies, listing, settling, ranking. */
+/** Deliveries: leasing studies, listing, settling. */
 export function deliveryOperations(
   connection: Connection,
 ): Pick<
   CatalogOperations,
-  | 'leaseStudies'
-  | 'releaseStudies'
-  | 'dueDeliveries'
-  | 'settle'
-  | 'nextDueAt'
-  | 'rankedStudies'
-  | 'setTiers'
-  | 'backlog'
-  | 'deliveries'
+  'leaseStudies' | 'releaseStudies' | 'dueDeliveries' | 'settle' | 'nextDueAt' | 'backlog' | 'deliveries'
 > {
   const keyOf = (destinationId: string): number => destinationKey(connection, destinationId);
   return {
@@ -94,31 +86,6 @@ export function deliveryOperations(
 
     nextDueAt: ({ destinationId, now }) =>
       connection.get<{ not_before: number }>(NEXT_DUE, keyOf(destinationId), now)?.not_before ?? null,
-
-    rankedStudies: ({ destinationId, afterStudy = '', limit }) =>
-      connection
-        .all<RankRow & { study_instance_uid: string }>(
-          `SELECT study_instance_uid, tier, urgency, acquired_at, estimated FROM work
-            WHERE destination_key = ? AND study_instance_uid > ? AND open_instances > 0
-            ORDER BY study_instance_uid LIMIT ?`,
-          keyOf(destinationId),
-          afterStudy,
-          limit,
-        )
-        .map((row) => ({ studyInstanceUid: row.study_instance_uid, rank: rankOf(row) })),
-
-    setTiers: ({ destinationId, tiers }) =>
-      connection.write(() => {
-        const key = keyOf(destinationId);
-        for (const { studyInstanceUid, tier } of tiers) {
-          connection.run(
-            'UPDATE work SET tier = ? WHERE destination_key = ? AND study_instance_uid = ?',
-            tier,
-            key,
-            studyInstanceUid,
-          );
-        }
-      }),
 
     backlog: (destinationId) =>
       connection

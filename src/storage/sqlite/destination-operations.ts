@@ -3,12 +3,14 @@ import type { DestinationRecord } from '../catalog.ts';
 import type { Connection } from './connection.ts';
 import type { CatalogOperations } from './operations.ts';
 
-type DestinationRow = {
+export type DestinationRow = {
   destination_key: number;
   destination_id: string;
   retired_at: number | null;
   retired_reason: string | null;
   retired_by: string | null;
+  ranked_by: string | null;
+  ranking: number;
   pending: number;
   sent: number;
   verified: number;
@@ -88,6 +90,7 @@ function destinationOf(row: DestinationRow): DestinationRecord {
     retiredAt: row.retired_at,
     retiredReason: row.retired_reason,
     retiredBy: row.retired_by,
+    rankedBy: row.ranked_by,
     pending: row.pending,
     sent: row.sent,
     verified: row.verified,

@@ -1,6 +1,6 @@
 import type { Delivery, DeliveryState, Evidence, VersionRecord } from '../../domain/delivery.ts';
 import type { EpisodeRecord } from '../../domain/episode.ts';
-import { type Rank, URGENCIES } from '../../domain/rank.ts';
+import { DATE_BASES, type Rank, URGENCIES } from '../../domain/rank.ts';
 
 type IdentityColumns = {
   study_instance_uid: string;
@@ -33,7 +33,16 @@ export type DeliveryRow = IdentityColumns & {
   reason: string | null;
 };
 
-export type RankRow = { tier: number; urgency: number; acquired_at: number; estimated: number };
+export type RankRow = {
+  tier: number;
+  urgency: number;
+  acquired_at: number;
+  basis: number;
+  age_tier: number | null;
+  ruled_tier: number | null;
+};
+
+export const RANK_COLUMNS = 'tier, urgency, acquired_at, basis, age_tier, ruled_tier';
 
 export type EpisodeRow = {
   episode_id: number;
@@ -99,8 +108,22 @@ export function rankOf(row: RankRow): Rank {
     tier: row.tier,
     urgency: URGENCIES[row.urgency] ?? 'unknown',
     acquiredAt: row.acquired_at,
-    estimated: row.estimated === 1,
+    basis: DATE_BASES[row.basis] ?? 'estimated',
+    ageTier: row.age_tier,
+    ruledTier: row.ruled_tier,
   };
+}
+
+/** A rank as values of `RANK_COLUMNS`. */
+export function rankValues(rank: Rank): readonly (number | null)[] {
+  return [
+    rank.tier,
+    URGENCIES.indexOf(rank.urgency),
+    rank.acquiredAt,
+    DATE_BASES.indexOf(rank.basis),
+    rank.ageTier,
+    rank.ruledTier,
+  ];
 }
 
 export function episodeOf(row: EpisodeRow): EpisodeRecord {

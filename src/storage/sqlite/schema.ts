@@ -1,5 +1,5 @@
-/** Version of the tables below, kept in `PRAGMA user_version`. A database of any other version is refused. */
-export const SCHEMA_VERSION = 1;
+/** Version of the tables below, kept in `PRAGMA user_version`. A newer one is refused, an older one is brought here. */
+export const SCHEMA_VERSION = 2;
 
 /** `PRAGMA application_id`: the letters "SPIL", so that a foreign SQLite file is never taken for a catalog. */
 export const APPLICATION_ID = 0x5350494c;
@@ -11,6 +11,11 @@ export const APPLICATION_ID = 0x5350494c;
  *   of its SOP Instance UID: of the open deliveries of one SOP Instance UID to one destination all but the first are.
  * - `work` is one study × destination. Its `due_at` is the earliest `not_before` of the open deliveries that are not
  *   held; null when there is none. It may be stale while the study is leased, and is set right when the lease ends.
+ * - `urgency` of a version is what the caller said of the order; `urgency` and `basis` of `work` are indexes into
+ *   `URGENCIES` and `DATE_BASES`.
+ * - The rowid of a version tells the order of acceptance, which is not that of arrival: instances of one study are made
+ *   durable side by side, and each is committed when it is.
+ * - `ranking` of a destination counts the changes of its policy; that of `work` tells by which its rank was judged.
  * - The counters in `destinations` and `work` change in the transaction that changes the rows they count.
  */
 export const SCHEMA = `
@@ -33,10 +38,12 @@ CREATE TABLE versions (
   received_at INTEGER NOT NULL,
   oddities TEXT NOT NULL,
   attributes TEXT NOT NULL,
-  source TEXT
+  source TEXT,
+  urgency TEXT
 ) STRICT;
 CREATE INDEX versions_by_instance ON versions (sop_instance_uid, arrival_id);
 CREATE INDEX versions_by_study ON versions (study_instance_uid, arrival_id);
+CREATE INDEX versions_by_acceptance ON versions (study_instance_uid);
 
 CREATE TABLE destinations (
   destination_key INTEGER PRIMARY KEY,
@@ -44,6 +51,8 @@ CREATE TABLE destinations (
   retired_at INTEGER,
   retired_reason TEXT,
   retired_by TEXT,
+  ranked_by TEXT,
+  ranking INTEGER NOT NULL DEFAULT 0,
   pending INTEGER NOT NULL DEFAULT 0,
   sent INTEGER NOT NULL DEFAULT 0,
   verified INTEGER NOT NULL DEFAULT 0,
@@ -58,7 +67,10 @@ CREATE TABLE work (
   tier INTEGER NOT NULL,
   urgency INTEGER NOT NULL,
   acquired_at INTEGER NOT NULL,
-  estimated INTEGER NOT NULL,
+  basis INTEGER NOT NULL,
+  age_tier INTEGER,
+  ruled_tier INTEGER,
+  ranking INTEGER NOT NULL DEFAULT 0,
   open_instances INTEGER NOT NULL DEFAULT 0,
   open_bytes INTEGER NOT NULL DEFAULT 0,
   due_at INTEGER,
@@ -68,6 +80,7 @@ CREATE TABLE work (
 ) STRICT;
 CREATE INDEX work_by_rank
   ON work (destination_key, tier, urgency, acquired_at, study_instance_uid, lease, due_at) WHERE open_instances > 0;
+CREATE INDEX work_open ON work (destination_key, study_instance_uid) WHERE open_instances > 0;
 CREATE UNIQUE INDEX work_by_lease ON work (lease) WHERE lease IS NOT NULL;
 
 CREATE TABLE deliveries (
@@ -109,3 +122,25 @@ CREATE TABLE episodes (
 CREATE INDEX episodes_by_destination ON episodes (destination_key, episode_id);
 CREATE INDEX episodes_unclosed ON episodes (episode_id) WHERE closed_at IS NULL;
 `;
+
+/**
+ * What brings the tables from the version before each to it, for every version from 2 on. Columns are added at the end of
+ * a table, so that no statement may rely on their order.
+ */
+export const MIGRATIONS: readonly string[] = [
+  // 2: what the caller said of an order stands beside the version; version 1 had it in ranks alone. Ranks know what placed them, and whether a date is that of the examination.
+  `ALTER TABLE versions ADD COLUMN urgency TEXT;
+   ALTER TABLE destinations ADD COLUMN ranked_by TEXT;
+   ALTER TABLE destinations ADD COLUMN ranking INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE work ADD COLUMN ranking INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE work RENAME COLUMN estimated TO basis;
+   UPDATE work SET basis = 2 WHERE basis = 1;
+   ALTER TABLE work ADD COLUMN age_tier INTEGER;
+   ALTER TABLE work ADD COLUMN ruled_tier INTEGER;
+   UPDATE work SET age_tier = tier;
+   UPDATE versions SET urgency = (
+     SELECT CASE min(w.urgency) WHEN 0 THEN 'stat' WHEN 1 THEN 'urgent' END
+       FROM work w WHERE w.study_instance_uid = versions.study_instance_uid);
+   CREATE INDEX versions_by_acceptance ON versions (study_instance_uid);
+   CREATE INDEX work_open ON work (destination_key, study_instance_uid) WHERE open_instances > 0;`,
+];

@@ -8,7 +8,8 @@ import { deliveryOperations, voidLeases } from './delivery-operations.ts';
 import { destinationOperations } from './destination-operations.ts';
 import { episodeOperations } from './episode-operations.ts';
 import type { CatalogOperations } from './operations.ts';
-import { APPLICATION_ID, SCHEMA, SCHEMA_VERSION } from './schema.ts';
+import { rankingOperations } from './ranking-operations.ts';
+import { APPLICATION_ID, MIGRATIONS, SCHEMA, SCHEMA_VERSION } from './schema.ts';
 
 // Primary result codes of SQLite (https://www.sqlite.org/rescode.html); extended ones carry them in the low byte.
 const SQLITE_BUSY = 5;
@@ -28,19 +29,17 @@ export function openSqliteDatabase(file: string): SqliteDatabase {
   try {
     // The lock of the file is held until the end: leases are void at opening only if no other process works with them.
     database.exec('PRAGMA locking_mode = EXCLUSIVE');
-    const isNew = examine(database, file);
+    const version = examine(database, file);
     // FULL: a commit is on the disk before it is acknowledged.
     database.exec('PRAGMA journal_mode = WAL');
     database.exec('PRAGMA synchronous = FULL');
     database.exec('PRAGMA temp_store = MEMORY');
     database.exec('PRAGMA cache_size = -16384');
     const connection = new Connection(database);
-    if (isNew) {
-      connection.write(() =>
-        connection.execute(
-          `${SCHEMA} PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION};`,
-        ),
-      );
+    if (version < SCHEMA_VERSION) {
+      // With the version in the same transaction, so that a kill leaves the one or the other, whole.
+      const sql = version === 0 ? `${SCHEMA} PRAGMA application_id = ${APPLICATION_ID};` : migrationFrom(version);
+      connection.write(() => connection.execute(`${sql} PRAGMA user_version = ${SCHEMA_VERSION};`));
     }
     voidLeases(connection);
     return { operations: catalogOperations(connection), close: () => connection.close() };
@@ -57,6 +56,7 @@ export function catalogOperations(connection: Connection): CatalogOperations {
     ...destinationOperations(connection),
     ...deliveryOperations(connection),
     ...episodeOperations(connection),
+    ...rankingOperations(connection),
   };
 }
 
@@ -100,8 +100,13 @@ function createFile(file: string): void {
   }
 }
 
-/** Refuses what is no catalog of this version, before anything is changed. Returns whether the file is still empty. */
-function examine(database: DatabaseSync, file: string): boolean {
+/** What brings the tables from an older version here. */
+function migrationFrom(version: number): string {
+  return MIGRATIONS.slice(version - 1).join('\n');
+}
+
+/** Refuses what is no catalog that is known, before anything is changed. Returns its version, 0 for an empty file. */
+function examine(database: DatabaseSync, file: string): number {
   let applicationId: unknown;
   let version: unknown;
   let objects: unknown;
@@ -115,21 +120,21 @@ function examine(database: DatabaseSync, file: string): boolean {
       cause: error,
     });
   }
-  if (applicationId === 0 && version === 0 && objects === 0) return true;
+  if (applicationId === 0 && version === 0 && objects === 0) return 0;
   if (applicationId !== APPLICATION_ID) {
     throw new SpillwayError(
       'SPILLWAY_STORE_FORMAT',
       `Expected ${file} to be a spillway catalog, it is another program's database. Name another directory.`,
     );
   }
-  if (version !== SCHEMA_VERSION) {
+  if (typeof version !== 'number' || version < 1 || version > SCHEMA_VERSION) {
     throw new SpillwayError(
       'SPILLWAY_STORE_FORMAT',
-      `Expected the catalog ${file} in version ${SCHEMA_VERSION}, got version ${version}. ` +
+      `Expected the catalog ${file} in a version up to ${SCHEMA_VERSION}, got version ${version}. ` +
         'Open it with the release of spillway that wrote it; it was left as it is.',
     );
   }
-  return false;
+  return version;
 }
 
 function resultCode(error: unknown): number | null {

@@ -21,7 +21,7 @@ export function destinationChecks(check: Check): void {
   check('registers destinations once and lists them by id', async ({ catalog }) => {
     await catalog.accept([offer(1)]);
     await catalog.registerDestination('pacs');
-    const none = { retiredAt: null, retiredReason: null, retiredBy: null };
+    const none = { retiredAt: null, retiredReason: null, retiredBy: null, rankedBy: null };
     const zero = { pending: 0, sent: 0, verified: 0, quarantined: 0, discarded: 0 };
     assert.deepEqual(await catalog.destinations(), [
       { destinationId: 'archive', ...none, ...zero },
@@ -35,7 +35,7 @@ export function destinationChecks(check: Check): void {
     const [first, second] = [at(deliveries, 0), at(deliveries, 1)];
     await catalog.settle([settlement(leased, first, 'verified'), settlement(leased, second, 'sent')]);
     await catalog.retireDestination({ destinationId: 'pacs', reason: 'replaced', by: 'admin', at: 123 });
-    const retired = { retiredAt: 123, retiredReason: 'replaced', retiredBy: 'admin' };
+    const retired = { retiredAt: 123, retiredReason: 'replaced', retiredBy: 'admin', rankedBy: null };
     const counts = { pending: 0, sent: 0, verified: 1, quarantined: 0, discarded: 3 };
     assert.deepEqual(await record(catalog, 'pacs'), { destinationId: 'pacs', ...retired, ...counts });
     const discarded = await inState(catalog, 'discarded');
@@ -48,7 +48,7 @@ export function destinationChecks(check: Check): void {
     assert.equal((await record(catalog, 'archive')).pending, 4, 'others keep theirs');
     await rejectsWith('SPILLWAY_NOT_FOUND', catalog.accept([offer(5)]));
     await catalog.registerDestination('pacs');
-    const inUse = { retiredAt: null, retiredReason: null, retiredBy: null };
+    const inUse = { retiredAt: null, retiredReason: null, retiredBy: null, rankedBy: null };
     assert.deepEqual(await record(catalog, 'pacs'), { destinationId: 'pacs', ...inUse, ...counts });
     await catalog.accept([offer(5, { study: '1.1' })]);
     assert.deepEqual((await leaseOne(catalog, 0)).deliveries.map(arrivalOf), [arrival(5)]);
@@ -66,7 +66,9 @@ export function failureChecks(check: Check): void {
       () => due(catalog, '1.1', 0, destinationId),
       () => catalog.nextDueAt({ destinationId, now: 0 }),
       () => catalog.rankedStudies({ destinationId, limit: 1 }),
-      () => catalog.setTiers({ destinationId, tiers: [] }),
+      () => catalog.rankingFacts({ destinationId, studyInstanceUid: '1.1', limit: 1 }),
+      () => catalog.setRanks({ destinationId, ranks: [] }),
+      () => catalog.markRanked({ destinationId, rankedBy: 'r' }),
       () => catalog.backlog(destinationId),
       () => inState(catalog, 'pending', destinationId),
       () => openEpisode(catalog, destinationId),

@@ -23,8 +23,9 @@ export function episodeChecks(check: Check): void {
       { tier: 0, verified: 1, quarantined: 1, discarded: 0, ...waits },
       { tier: 1, verified: 0, quarantined: 0, discarded: 1, ...waits },
     ]);
-    const tiers = [{ studyInstanceUid: '1.1', tier: 0 }];
-    await catalog.setTiers({ destinationId: 'pacs', tiers });
+    const ranked = await catalog.rankedStudies({ destinationId: 'pacs', limit: 100 });
+    const ranks = ranked.map((study) => ({ ...study, rank: { ...study.rank, tier: 0 } }));
+    assert.deepEqual(await catalog.setRanks({ destinationId: 'pacs', ranks }), []);
     const moved = await catalog.countEpisode(episode.id);
     assert.deepEqual(moved.tiers, [{ tier: 0, ...ended, outstanding: 2, pending: 2 }], 'by the present tier');
   });

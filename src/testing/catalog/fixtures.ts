@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Delivery, DeliveryState, VersionRecord } from '../../domain/delivery.ts';
 import type { EpisodeRecord } from '../../domain/episode.ts';
-import type { Rank } from '../../domain/rank.ts';
+import type { Rank, Urgency } from '../../domain/rank.ts';
 import { SpillwayError, type SpillwayErrorCode } from '../../errors.ts';
 import type { Acceptance, AcceptanceResult, Catalog, LeasedStudy, Settlement } from '../../storage/catalog.ts';
 
@@ -23,6 +23,7 @@ interface Offer {
   readonly digest?: string;
   readonly bytes?: number;
   readonly oddities?: readonly string[];
+  readonly urgency?: Urgency;
   readonly to?: Readonly<Record<string, Partial<Rank>>>;
 }
 
@@ -31,7 +32,7 @@ export function offer(
   number: number,
   { study = `1.2.${number}`, sop = `1.3.${number}`, ...rest }: Offer = {},
 ): Acceptance {
-  const rank: Rank = { tier: 1, urgency: 'unknown', acquiredAt: 1000, estimated: false };
+  const rank: Rank = { tier: 1, urgency: 'unknown', acquiredAt: 1000, basis: 'dated', ageTier: 1, ruledTier: null };
   const version: VersionRecord = {
     arrivalId: arrival(number),
     identity: {
@@ -52,7 +53,11 @@ export function offer(
     version,
     attributes: { Modality: 'CT' },
     source: null,
-    deliveries: to.map(([destinationId, given]) => ({ destinationId, rank: { ...rank, ...given } })),
+    urgency: rest.urgency ?? null,
+    deliveries: to.map(([destinationId, given]) => {
+      const ageTier = given.tier ?? rank.ageTier;
+      return { destinationId, rank: { ...rank, ageTier, ...given } };
+    }),
   };
 }
 

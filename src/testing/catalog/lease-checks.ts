@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import type { Rank } from '../../domain/rank.ts';
 import { SpillwayError } from '../../errors.ts';
 import {
   arrival,
@@ -15,70 +14,6 @@ import {
   settlement,
   studyOf,
 } from './fixtures.ts';
-
-export function rankChecks(check: Check): void {
-  check('merges the ranks of a study, for each destination by itself', async ({ catalog }) => {
-    const estimated = { tier: 0, urgency: 'unknown', acquiredAt: 900, estimated: true } as const;
-    const dated = { tier: 2, urgency: 'routine', acquiredAt: 100, estimated: false } as const;
-    const newer = { tier: 1, urgency: 'stat', acquiredAt: 200, estimated: false } as const;
-    await catalog.accept([
-      offer(1, { study: '1.1', to: { pacs: estimated, archive: estimated } }),
-      offer(2, { study: '1.1', to: { pacs: dated } }),
-    ]);
-    await catalog.accept([offer(3, { study: '1.1', to: { pacs: newer } })]);
-    const merged = [{ studyInstanceUid: '1.1', rank: newer }];
-    assert.deepEqual(await catalog.rankedStudies({ destinationId: 'pacs', limit: 5 }), merged);
-    const alone = [{ studyInstanceUid: '1.1', rank: estimated }];
-    assert.deepEqual(await catalog.rankedStudies({ destinationId: 'archive', limit: 5 }), alone);
-    const [leased] = await lease(catalog, 0);
-    assert.deepEqual(leased?.rank, newer);
-  });
-
-  check('leases in the order of tier, urgency, age, study UID', async ({ catalog }) => {
-    const inOrder: [string, Partial<Rank>][] = [
-      ['1.8', { tier: 0, urgency: 'routine', acquiredAt: 9 }],
-      ['1.7', { tier: 1, urgency: 'stat', acquiredAt: 9 }],
-      ['1.6', { tier: 1, urgency: 'urgent', acquiredAt: 9 }],
-      ['1.5', { tier: 1, urgency: 'unknown', acquiredAt: 2 }],
-      ['1.3', { tier: 1, urgency: 'unknown', acquiredAt: 3 }],
-      ['1.4', { tier: 1, urgency: 'unknown', acquiredAt: 3 }],
-      ['1.2', { tier: 1, urgency: 'routine', acquiredAt: 1 }],
-      ['1.1', { tier: 2, urgency: 'stat', acquiredAt: 1 }],
-    ];
-    const order = inOrder.map(([study]) => study);
-    const offers = inOrder.map(([study, rank], index) => offer(index, { study, to: { pacs: rank } }));
-    await catalog.accept([...offers.filter((_, index) => index % 2 === 1), ...offers]);
-    assert.deepEqual((await lease(catalog, 0, 3)).map(studyOf), order.slice(0, 3));
-    assert.deepEqual((await lease(catalog, 0, 9)).map(studyOf), order.slice(3));
-  });
-
-  check('sets tiers, which order leases and backlog', async ({ catalog }) => {
-    await catalog.accept([
-      offer(1, { study: '1.1', bytes: 10, to: { pacs: { tier: 0 }, archive: { tier: 0 } } }),
-      offer(2, { study: '1.1', bytes: 20, to: { pacs: { tier: 0 } } }),
-      offer(3, { study: '1.2', bytes: 30, to: { pacs: { tier: 1 } } }),
-    ]);
-    assert.deepEqual(await catalog.backlog('pacs'), [
-      { tier: 0, studies: 1, instances: 2, bytes: 30 },
-      { tier: 1, studies: 1, instances: 1, bytes: 30 },
-    ]);
-    await catalog.setTiers({
-      destinationId: 'pacs',
-      tiers: [
-        { studyInstanceUid: '1.1', tier: 2 },
-        { studyInstanceUid: '1.99', tier: 0 },
-      ],
-    });
-    assert.deepEqual(await catalog.backlog('pacs'), [
-      { tier: 1, studies: 1, instances: 1, bytes: 30 },
-      { tier: 2, studies: 1, instances: 2, bytes: 30 },
-    ]);
-    assert.deepEqual(await catalog.backlog('archive'), [{ tier: 0, studies: 1, instances: 1, bytes: 10 }]);
-    const leased = await lease(catalog, 0);
-    assert.deepEqual(leased.map(studyOf), ['1.2', '1.1']);
-    assert.equal(leased[1]?.rank.tier, 2);
-  });
-}
 
 export function leaseChecks(check: Check): void {
   check('gives a study to one lease at a time', async ({ catalog }) => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import type { DeliveryState } from '../../domain/delivery.ts';
+import { DATE_BASES } from '../../domain/rank.ts';
 import type { Catalog, LeasedStudy } from '../../storage/catalog.ts';
 import { seededRandom } from '../seeded-random.ts';
 import { due, inState, lease, offer, openEpisode, settlement, sum } from './fixtures.ts';
@@ -37,7 +38,8 @@ async function randomAccept(model: Model): Promise<void> {
   const batch = Array.from({ length: 1 + below(model, 5) }, () => {
     model.arrivals += 1;
     const study = `1.${below(model, 12)}`;
-    const rank = { tier: below(model, 3), acquiredAt: below(model, 1000), estimated: below(model, 2) === 0 };
+    const basis = DATE_BASES[below(model, DATE_BASES.length)] ?? 'dated';
+    const rank = { tier: below(model, 3), acquiredAt: below(model, 1000), basis };
     const to = { ...(below(model, 4) > 0 ? { pacs: rank } : {}), ...(below(model, 3) === 0 ? { archive: rank } : {}) };
     const sop = `${study}.${below(model, 15)}`;
     return offer(model.arrivals, { study, sop, digest: `${below(model, 3)}`, bytes: below(model, 5000), to });
