@@ -14,11 +14,17 @@ const FORMAT_VERSION = 1;
 const LOCK_FILE = 'lock';
 const CATALOG_FILE = 'catalog.sqlite';
 const SQLITE_BUSY = 5;
+const MIN_FREE_BYTES = 256 * 1024 * 1024;
 
 /** Where `fileStore` keeps its files. */
 export interface FileStoreOptions {
   /** A directory on a local disk, made if it is not there; spillway must be alone in it. */
   readonly directory: string;
+  /**
+   * Instances are refused (`SPILLWAY_STORE_FULL`) while less is free on its file system, in bytes: so there is room for the
+   * catalog, and what was accepted is delivered on a full disk too. @default 256 MiB
+   */
+  readonly minFreeBytes?: number | undefined;
 }
 
 /**
@@ -36,17 +42,28 @@ export function fileStore(options: FileStoreOptions): Store {
       `Expected fileStore({ directory }) with the path of a directory, got ${JSON.stringify(options?.directory)}.`,
     );
   }
+  const { minFreeBytes = MIN_FREE_BYTES } = options;
+  if (!Number.isSafeInteger(minFreeBytes) || minFreeBytes < 0) {
+    throw new SpillwayError(
+      'SPILLWAY_OPTION_INVALID',
+      `Expected fileStore({ minFreeBytes }) to be a whole number of bytes, 0 or more, got ${String(minFreeBytes)}.`,
+    );
+  }
   const directory = resolve(options.directory);
-  return { open: () => openFileStore(directory, nodeFileSystem) };
+  return { open: () => openFileStore(directory, nodeFileSystem, minFreeBytes) };
 }
 
 /** @param fileSystem - What the blobs are written through; tests put faults in. */
-export async function openFileStore(directory: string, fileSystem: FileSystem): Promise<OpenStore> {
+export async function openFileStore(
+  directory: string,
+  fileSystem: FileSystem,
+  minFreeBytes = MIN_FREE_BYTES,
+): Promise<OpenStore> {
   await makeDurably(directory).catch((error) => Promise.reject(storeError(`make the directory ${directory}`, error)));
   const lock = await lockDirectory(directory);
   try {
     if (await checkFormat(directory)) await assertCatalog(directory);
-    const blobs = await DirectoryBlobStore.open(directory, fileSystem);
+    const blobs = await DirectoryBlobStore.open(directory, fileSystem, minFreeBytes);
     const catalog = await openSqliteCatalog({ file: join(directory, CATALOG_FILE) });
     let closing: Promise<void> | undefined;
     const close = async () => {

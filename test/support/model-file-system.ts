@@ -143,6 +143,10 @@ export class ModelFileSystem implements FileSystem {
     });
   }
 
+  async freeBytes(): Promise<number> {
+    return Number.POSITIVE_INFINITY;
+  }
+
   /** What a loss of power leaves, as a file system of its own. */
   crash(options: ModelOptions): ModelFileSystem {
     const survivors = new Map<Node, Node>();

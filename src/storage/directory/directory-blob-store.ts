@@ -6,6 +6,7 @@ import { arrivalIdOf, blobRefOf, safeName } from './blob-names.ts';
 import { DirectorySync } from './directory-sync.ts';
 import { storeError, systemCode } from './file-errors.ts';
 import type { FileSystem, WritableFile } from './file-system.ts';
+import { Room } from './room.ts';
 
 const INCOMING = 'incoming';
 const READ_CHUNK_BYTES = 256 * 1024;
@@ -23,20 +24,25 @@ export class DirectoryBlobStore implements BlobStore {
   readonly #fileSystem: FileSystem;
   readonly #incoming: string;
   readonly #directories: DirectorySync;
+  readonly #room: Room;
   /** Files in `incoming/` that are open for writing. */
   readonly #writing = new Set<WritableFile>();
   #nextName = 0;
 
-  private constructor(root: string, fileSystem: FileSystem) {
+  private constructor(root: string, fileSystem: FileSystem, minFreeBytes: number) {
     this.#root = root;
     this.#fileSystem = fileSystem;
+    this.#room = new Room(root, fileSystem, minFreeBytes);
     this.#incoming = join(root, INCOMING);
     this.#directories = new DirectorySync(root, fileSystem);
   }
 
-  /** @param root - A directory that exists durably, and that no other process uses. */
-  static async open(root: string, fileSystem: FileSystem): Promise<DirectoryBlobStore> {
-    const store = new DirectoryBlobStore(resolve(root), fileSystem);
+  /**
+   * @param root - A directory that exists durably, and that no other process uses.
+   * @param minFreeBytes - Instances are refused while less is free on its file system; 0 does not look.
+   */
+  static async open(root: string, fileSystem: FileSystem, minFreeBytes = 0): Promise<DirectoryBlobStore> {
+    const store = new DirectoryBlobStore(resolve(root), fileSystem, minFreeBytes);
     for (const name of [INCOMING, 'studies']) {
       await fileSystem.makeDirectory(join(store.#root, name)).catch((error) => {
         if (systemCode(error) !== 'EEXIST') throw error;
@@ -50,12 +56,14 @@ export class DirectoryBlobStore implements BlobStore {
     this.#nextName += 1;
     const path = join(this.#incoming, `${process.pid}-${Date.now().toString(36)}-${this.#nextName}.part`);
     try {
+      await this.#room.assert();
       const file = await this.#fileSystem.create(path);
       this.#writing.add(file);
       return new DirectoryBlobWriter({
         root: this.#root,
         fileSystem: this.#fileSystem,
         directories: this.#directories,
+        room: this.#room,
         incoming: path,
         file,
         onClosed: () => this.#writing.delete(file),
@@ -156,6 +164,7 @@ interface WriterOptions {
   readonly root: string;
   readonly fileSystem: FileSystem;
   readonly directories: DirectorySync;
+  readonly room: Room;
   /** The file's name while it is in flight. */
   readonly incoming: string;
   readonly file: WritableFile;
@@ -183,7 +192,9 @@ class DirectoryBlobWriter implements BlobWriter {
         .write(chunk, offset)
         .catch((error) => Promise.reject(storeError('write to incoming/', error)));
     }
+    const before = this.#bytes;
     this.#bytes += chunk.byteLength;
+    if (this.#options.room.isDue(before, this.#bytes)) await this.#options.room.assert();
   }
 
   async place(placement: BlobPlacement): Promise<string> {

@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { type FileHandle, link, mkdir, open, readdir, rename, rmdir, stat, unlink } from 'node:fs/promises';
+import { type FileHandle, link, mkdir, open, readdir, rename, rmdir, stat, statfs, unlink } from 'node:fs/promises';
 
 /** A file that is being written. Calls must not overlap. */
 export interface WritableFile {
@@ -40,6 +40,8 @@ export interface FileSystem {
   removeDirectory(path: string): Promise<void>;
   list(path: string): Promise<readonly string[]>;
   status(path: string): Promise<FileStatus>;
+  /** Bytes that may still be written to the file system of `path`. */
+  freeBytes(path: string): Promise<number>;
 }
 
 const FILE_MODE = 0o600;
@@ -75,6 +77,10 @@ export const nodeFileSystem: FileSystem = {
   status: async (path) => {
     const status = await stat(path);
     return { isFile: status.isFile(), inode: status.ino, links: status.nlink };
+  },
+  freeBytes: async (path) => {
+    const { bavail, bsize } = await statfs(path);
+    return bavail * bsize;
   },
 };
 
