@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -148,6 +148,38 @@ describe('SQLite', () => {
       found: 0,
     });
   });
+
+  test('killed in the middle of a migration, it is of version 1 or of version 2, whole', async () => {
+    const studies = 30_000;
+    const old = join(directory, 'old.db');
+    writeVersion1(old);
+    const database = new DatabaseSync(old);
+    database.exec(`WITH RECURSIVE n (i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < ${studies + 9})
+      INSERT INTO work SELECT i, 1, 'study ' || i, 1, 2, i, i % 2, 0, 0, NULL, NULL, 0 FROM n`);
+    database.close();
+    const found = new Set<unknown>();
+    for (let delayMs = 0; delayMs < 60 || (found.size < 2 && delayMs < 2_000); delayMs += 12) {
+      for (const path of [file, `${file}-wal`, `${file}-shm`]) await rm(path, { force: true });
+      await copyFile(old, file);
+      const orders = ['--input-type=module', '-e', OPEN_AND_SAY, file];
+      const child = spawn(process.execPath, orders, { stdio: ['ignore', 'pipe', 'inherit'] });
+      const exited = once(child, 'exit');
+      await once(child.stdout, 'data');
+      setTimeout(() => child.kill('SIGKILL'), delayMs);
+      await exited;
+      const version = pragma(file, 'PRAGMA user_version')?.user_version;
+      expect([1, SCHEMA_VERSION]).toContain(version);
+      found.add(version);
+      expect(pragma(file, 'PRAGMA integrity_check')).toEqual({ integrity_check: 'ok' });
+      const catalog = await openSqliteCatalog({ file });
+      expect(await catalog.rankedStudies({ destinationId: 'pacs', limit: 9 })).toHaveLength(2);
+      await catalog.close();
+      const columns =
+        'SELECT count(*) AS rows, sum(basis = 2) AS estimated, sum(age_tier IS NULL) AS without FROM work';
+      expect(pragma(file, columns)).toEqual({ rows: studies + 2, estimated: studies / 2 + 1, without: 0 });
+    }
+    console.log(`catalog: killed while it was migrated, it was found in version ${[...found].sort().join(' or ')}`);
+  }, 60_000);
 
   test('a new catalog and one that was brought here have the same columns and indexes', async () => {
     const columns = (path: string) =>
@@ -529,3 +561,7 @@ for (let number = 0; ; number += 4) {
 }`;
 const ACCEPT_AND_FORGET = `${OPEN_CATALOG}
 catalog.accept([offer(1)]).then(([{ outcome }]) => console.log(outcome));`;
+const OPEN_AND_SAY = `
+const { openSqliteDatabase } = await import(${JSON.stringify(new URL('../src/storage/sqlite/sqlite-database.ts', import.meta.url).href)});
+console.log('opening');
+setTimeout(() => { openSqliteDatabase(process.argv[1]); setInterval(() => {}, 1000); }, 5);`;
