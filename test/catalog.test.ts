@@ -563,5 +563,7 @@ const ACCEPT_AND_FORGET = `${OPEN_CATALOG}
 catalog.accept([offer(1)]).then(([{ outcome }]) => console.log(outcome));`;
 const OPEN_AND_SAY = `
 const { openSqliteDatabase } = await import(${JSON.stringify(new URL('../src/storage/sqlite/sqlite-database.ts', import.meta.url).href)});
-console.log('opening');
-setTimeout(() => { openSqliteDatabase(process.argv[1]); setInterval(() => {}, 1000); }, 5);`;
+const { writeSync } = await import('node:fs');
+writeSync(1, 'opening');
+openSqliteDatabase(process.argv[1]);
+setInterval(() => {}, 1000);`;

@@ -178,6 +178,20 @@ describe('file meta that is odd', () => {
     expect(header.oddities).toEqual(['file-meta-differs']);
   });
 
+  test('it alone names the instance, and does not say how it is encoded: nothing is lost', async () => {
+    const meta = [element(0x00020002, 'UI', '1.2.16'), element(0x00020003, 'UI', '1.2.18')];
+    const dataSet = Buffer.concat([element(0x00080005, 'CS', 'ISO_IR 100'), ...identityElements().slice(2)]);
+    const bytes = Buffer.concat([prefix(), ...meta, dataSet]);
+    for (const size of [1, 1 << 20]) {
+      const found = await stored(chunksOf(bytes, size));
+      expect(found.header.identity).toMatchObject({ sopClassUid: '1.2.16', sopInstanceUid: '1.2.18' });
+      expect(found.header.oddities).toEqual(['transfer-syntax-missing', 'identity-from-file-meta']);
+      expect(found.bytes).toBe(found.file.length);
+      expect(found.file.subarray(-dataSet.length)).toEqual(dataSet);
+      expect((await read([found.file])).digest).toBe(found.digest);
+    }
+  });
+
   test('written in implicit VR', async () => {
     const meta = implicitElement(0x00020010, EXPLICIT);
     const { header } = await read([Buffer.concat([prefix(), meta, ...identityElements()])]);

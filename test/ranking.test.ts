@@ -319,6 +319,29 @@ test('a study that goes on arriving is judged by what is new, and does not hold 
   ]);
 });
 
+test('a rank that another policy leaves as it is counts as one of that policy', async () => {
+  const { catalog, offer } = await offering();
+  await offer('1.1');
+  const ranker = rankerOf(catalog);
+  expect(await ranker.reclassify(NOON)).toEqual({ studies: 1, changed: 1 });
+  await catalog.restateUrgency({ arrivalId: '000000001', urgency: 'stat' });
+  expect(await ranker.reclassify(NOON)).toEqual({ studies: 1, changed: 0 });
+  const [leased] = await catalog.leaseStudies({ destinationId: 'pacs', now: 0, limit: 1 });
+  const [delivery] = await catalog.dueDeliveries({
+    destinationId: 'pacs',
+    studyInstanceUid: '1.1',
+    now: 0,
+    afterId: 0,
+    limit: 1,
+  });
+  const settled = { state: 'verified', evidence: 'found', attempts: 0, reason: null, notBefore: 0 } as const;
+  await catalog.settle([{ deliveryId: delivery?.id ?? 0, lease: leased?.lease ?? 0, ...settled }]);
+  // Nothing of it is open; the next instance still belongs to a study that is urgent.
+  await offer('1.1');
+  const [study] = await catalog.rankedStudies({ destinationId: 'pacs', limit: 1 });
+  expect(study?.rank.urgency).toBe('stat');
+});
+
 test('the ranks of all pages of a study are merged', async () => {
   const { catalog, offer } = await offering();
   await offer('1.1', { Modality: 'CR' });

@@ -150,6 +150,13 @@ describe('text hints', () => {
     if (urgency !== 'unknown') expect(judged.explanation).toContain('a word in StudyDescription');
   });
 
+  test('a code that cannot be read is told of', () => {
+    expect(judge({ ReportingPriority: 'EMERGENCY' }, {}).explanation).toContain(
+      'urgency unknown by an unreadable ReportingPriority (0040,1009)',
+    );
+    expect(judge({}, {}).explanation).toContain('urgency unknown, since nothing states it');
+  });
+
   test('codes overrule them', () => {
     expect(judge({ StudyDescription: 'STAT', ReportingPriority: 'LOW' }, { textHints }).urgency).toBe('routine');
   });

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { InstanceIdentity } from '../domain/identity.ts';
 import { SpillwayError } from '../errors.ts';
 import { writeFileMeta } from './file-meta.ts';
 import { type DicomHeader, DicomReader } from './reader.ts';
@@ -56,7 +57,7 @@ export async function readAndDigest(
   }
   dataSet = [];
   const header = await reader.end();
-  await pass(pieces.next(new Uint8Array(0), dataSet));
+  await pass(pieces.last(dataSet, header.identity));
   return { header, digest: hash.digest('hex'), bytes };
 }
 
@@ -89,6 +90,15 @@ class FilePieces {
     const held = this.#held;
     this.#held = [];
     return [writeFileMeta(identity), ...held, ...dataSet];
+  }
+
+  /** What is left at the end, when it is known who the instance is. */
+  last(dataSet: readonly Uint8Array[], identity: InstanceIdentity): readonly Uint8Array[] {
+    const rest = this.next(new Uint8Array(0), dataSet);
+    if (this.#state !== 'without-meta') return rest;
+    // File meta alone named it, and did not say how it is encoded.
+    this.#state = 'meta-written';
+    return [writeFileMeta(identity), ...this.#held];
   }
 
   #hold(pieces: readonly Uint8Array[]): readonly Uint8Array[] {

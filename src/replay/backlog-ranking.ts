@@ -135,7 +135,7 @@ export class BacklogRanker {
     signal: AbortSignal | undefined,
   ): Promise<number> {
     const { catalog, destinationId, onRanked } = this.#options;
-    let changed = 0;
+    const changed = new Set<string>();
     let left = page;
     const judged = new Map<string, Judged>();
     for (let round = 0; left.length > 0; round += 1) {
@@ -145,19 +145,20 @@ export class BacklogRanker {
         this.#assertGoingOn(signal);
         const found = await judge(study, judged.get(study.studyInstanceUid));
         judged.set(study.studyInstanceUid, found);
-        if (!isSame(found.rank, study.rank)) ranks.push({ ...study, rank: found.rank });
+        const isOther = !isSame(found.rank, study.rank);
+        if (isOther) changed.add(study.studyInstanceUid);
+        // Of another policy, a rank is set even if it is the same, so that it counts as one of this policy.
+        if (isOther || found.through !== undefined) ranks.push({ ...study, rank: found.rank });
       }
       if (ranks.length === 0) break;
       const missed = new Set(await catalog.setRanks({ destinationId, ranks }));
       for (const { studyInstanceUid, rank } of ranks) {
-        if (missed.has(studyInstanceUid)) continue;
-        changed += 1;
-        onRanked(studyInstanceUid, rank);
+        if (!missed.has(studyInstanceUid)) onRanked(studyInstanceUid, rank);
       }
       if (missed.size === 0) break;
       left = await this.#readAgain(afterStudy, missed);
     }
-    return changed;
+    return changed.size;
   }
 
   /** What came in meanwhile may stand before them, so that they fill more than a page. */

@@ -39,7 +39,7 @@ export function urgencyOf(attributes: Readonly<Record<string, string>>, hints?: 
     for (const code of value.split('\\')) {
       const urgency = read(code);
       if (stated === undefined || higherUrgency(urgency, stated.urgency) !== stated.urgency) {
-        stated = { urgency, source: urgency === 'unknown' ? null : `${keyword} ${tag}` };
+        stated = { urgency, source: `${urgency === 'unknown' ? 'an unreadable ' : ''}${keyword} ${tag}` };
       }
     }
   }
@@ -48,5 +48,5 @@ export function urgencyOf(attributes: Readonly<Record<string, string>>, hints?: 
     const keyword = DESCRIBED.find((name) => pattern.test(unpadded(attributes, name)?.normalize('NFC') ?? ''));
     if (keyword !== undefined) return { urgency, source: `a word in ${keyword}` };
   }
-  return { urgency: 'unknown', source: null };
+  return stated ?? { urgency: 'unknown', source: null };
 }

@@ -3,7 +3,15 @@ import type { EpisodeCounts, EpisodeRecord } from '../../domain/episode.ts';
 import { compareRank, mergeRank, mergeUrgency, type Rank } from '../../domain/rank.ts';
 import { SpillwayError } from '../../errors.ts';
 import type { Acceptance, AcceptanceResult, Catalog, DestinationRecord, LeasedStudy, Settlement } from '../catalog.ts';
-import { deliveryOf, destinationEntry, destinationInUse, destinationOf, episodeEntry } from './memory-records.ts';
+import {
+  deliveryOf,
+  destinationEntry,
+  destinationInUse,
+  destinationOf,
+  entriesFrom,
+  episodeEntry,
+  pageOf,
+} from './memory-records.ts';
 import {
   type DestinationEntry,
   type EpisodeEntry,
@@ -371,19 +379,6 @@ function countEpisode({ record, destination, start, end }: EpisodeEntry): Awaite
 
 function emptyCounts(): { -readonly [Count in Exclude<keyof EpisodeCounts, 'received'>]: number } {
   return { verified: 0, quarantined: 0, discarded: 0, outstanding: 0, pending: 0 };
-}
-
-function* entriesFrom<T>(items: readonly T[], start: number): Generator<T> {
-  for (let index = start; index < items.length; index += 1) yield items[index] as T;
-}
-
-function pageOf<T>(items: Iterable<T>, belongs: (item: T) => boolean, limit: number): T[] {
-  const page: T[] = [];
-  for (const item of items) {
-    if (page.length >= limit) break;
-    if (belongs(item)) page.push(item);
-  }
-  return page;
 }
 
 function byUrgency(a: StudyEntry, b: StudyEntry): number {

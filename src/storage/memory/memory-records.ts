@@ -56,3 +56,16 @@ export function deliveryOf(delivery: DeliveryEntry): Delivery {
     reason: delivery.reason,
   };
 }
+
+export function* entriesFrom<T>(items: readonly T[], start: number): Generator<T> {
+  for (let index = start; index < items.length; index += 1) yield items[index] as T;
+}
+
+export function pageOf<T>(items: Iterable<T>, belongs: (item: T) => boolean, limit: number): T[] {
+  const page: T[] = [];
+  for (const item of items) {
+    if (page.length >= limit) break;
+    if (belongs(item)) page.push(item);
+  }
+  return page;
+}
