@@ -38,6 +38,7 @@ const layers: readonly Layer[] = [
     paths: ['replay'],
     mayImport: ['domain', 'errors', 'routing', 'tiers', 'storage contract', 'transport contract'],
   },
+  { name: 'folders', paths: ['folders'], mayImport: ['domain', 'errors', 'dicom', 'storage contract', 'storage'] },
   {
     name: 'handler',
     paths: ['handler'],
@@ -76,6 +77,7 @@ const layers: readonly Layer[] = [
       'transport contract',
       'transports',
       'replay',
+      'folders',
       'composition root',
     ],
   },
@@ -94,6 +96,7 @@ const layers: readonly Layer[] = [
       'transport contract',
       'transports',
       'replay',
+      'folders',
     ],
   },
 ];

@@ -14,6 +14,7 @@
  * | `SPILLWAY_STORE_FORMAT` | the directory is no spillway store, or one of an unknown version |
  * | `SPILLWAY_STORE_FULL` | the store has no room |
  * | `SPILLWAY_STORE_FAILED` | the store could not read or write |
+ * | `SPILLWAY_DIRECTORY_FAILED` | the directory of an export or an import could not be read or written |
  * | `SPILLWAY_BACKLOG_ORPHANED` | a destination that still has a backlog was left out at opening |
  * | `SPILLWAY_NOT_FOUND` | what was asked for does not exist |
  * | `SPILLWAY_ABORTED` | the caller's signal aborted the call |
@@ -31,6 +32,7 @@ export type SpillwayErrorCode =
   | 'SPILLWAY_STORE_FORMAT'
   | 'SPILLWAY_STORE_FULL'
   | 'SPILLWAY_STORE_FAILED'
+  | 'SPILLWAY_DIRECTORY_FAILED'
   | 'SPILLWAY_BACKLOG_ORPHANED'
   | 'SPILLWAY_NOT_FOUND'
   | 'SPILLWAY_ABORTED'
@@ -42,6 +44,7 @@ const RETRYABLE: ReadonlySet<SpillwayErrorCode> = new Set([
   'SPILLWAY_STORE_LOCKED',
   'SPILLWAY_STORE_FULL',
   'SPILLWAY_STORE_FAILED',
+  'SPILLWAY_DIRECTORY_FAILED',
   'SPILLWAY_ABORTED',
   'SPILLWAY_CLOSED',
 ]);

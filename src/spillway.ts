@@ -4,6 +4,8 @@ import type { Delivery } from './domain/delivery.ts';
 import type { EpisodeRecord } from './domain/episode.ts';
 import type { Receipt } from './domain/receipt.ts';
 import { SpillwayError } from './errors.ts';
+import { type ExportOptions, type ExportSummary, exportStudies } from './folders/export-studies.ts';
+import { type ImportOptions, type ImportSummary, importStudies } from './folders/import-studies.ts';
 import { GuardedEmitter } from './guarded-emitter.ts';
 import { type AcceptOptions, Intake, type Route } from './intake.ts';
 import type { InstanceSource } from './intake-source.ts';
@@ -151,6 +153,34 @@ export interface Spillway extends AsyncDisposable {
    */
   drained(options?: AbortableOptions): Promise<void>;
 
+  /**
+   * Copies what the store holds at this moment to plain folders that any DICOM tool reads, byte for byte:
+   * `<study>/<series>/<instance>.dcm`, and earlier versions of an instance as `<instance>.<arrival id>.dcm` beside it. Each
+   * file is compared with the digest of what was accepted, and durable before it is counted. At the end a listing with
+   * digests is written, `manifest.tsv`. Nothing is ever overwritten: exporting again to the same directory goes on.
+   *
+   * An instance that is damaged, missing or unreadable in the store, or whose name something else has, is reported, and
+   * the rest goes on. Aborting ends it after the chunks in hand; files that were written stay, without a listing. A kill
+   * may leave `.spillway-export-*.part` in the directory, which nothing takes for an instance and anybody may remove.
+   *
+   * @throws SpillwayError `SPILLWAY_OPTION_INVALID`, `SPILLWAY_NOT_FOUND` for a study that is not in the store (before
+   * anything is written), `SPILLWAY_DIRECTORY_FAILED`, `SPILLWAY_STORE_FAILED`, `SPILLWAY_ABORTED`
+   */
+  exportStudies(options: ExportOptions): Promise<ExportSummary>;
+
+  /**
+   * Takes in every instance in a tree of folders, as `accept` does: of an export, a medium, or the `studies/` of a store
+   * whose catalog is lost. What is no DICOM, a DICOMDIR, an unfinished file and links are skipped; what is refused is
+   * reported, and the rest goes on. A store that is full or fails ends it with that error, which says how far it
+   * came; importing again goes on, since what was taken is `identical`. So does aborting; what is being read is dropped.
+   *
+   * Versions of one instance are taken in the order of their arrival where their names are those of an export or a
+   * store, in one folder; otherwise in any.
+   *
+   * @throws SpillwayError as `accept`, and `SPILLWAY_DIRECTORY_FAILED` when the directory cannot be read
+   */
+  importStudies(options: ImportOptions): Promise<ImportSummary>;
+
   /** Calls `listener` at each event. A listener that throws breaks nothing; it is reported as `fault`. */
   on<Name extends keyof SpillwayEvents>(name: Name, listener: (detail: SpillwayEvents[Name]) => void): this;
 
@@ -173,6 +203,7 @@ class OpenedSpillway implements Spillway {
   readonly #retired = new Set<string>();
   readonly #emitter = new GuardedEmitter();
   readonly #waiting = new Set<() => void>();
+  readonly #closed = new AbortController();
   #ranking: Ranking;
   #closing: Promise<void> | undefined;
 
@@ -351,6 +382,16 @@ class OpenedSpillway implements Spillway {
     }
   }
 
+  async exportStudies(options: ExportOptions): Promise<ExportSummary> {
+    this.#assertOpen();
+    return exportStudies({ ...this.#store, closed: this.#closed.signal }, options);
+  }
+
+  async importStudies(options: ImportOptions): Promise<ImportSummary> {
+    this.#assertOpen();
+    return importStudies({ accept: (path, how) => this.accept(path, how) }, options);
+  }
+
   on<Name extends keyof SpillwayEvents>(name: Name, listener: (detail: SpillwayEvents[Name]) => void): this {
     this.#emitter.on(name, listener);
     return this;
@@ -372,6 +413,7 @@ class OpenedSpillway implements Spillway {
 
   async #close(): Promise<void> {
     this.#wakeWaiting();
+    this.#closed.abort(new SpillwayError('SPILLWAY_CLOSED', 'The spillway was closed.'));
     await this.#intake.close(this.#options.closeTimeoutMs);
     await Promise.all([...this.#replayers.values()].map((replayer) => replayer.stop(this.#options.closeTimeoutMs)));
     await this.#store.close();

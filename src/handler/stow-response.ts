@@ -38,6 +38,7 @@ const REASONS: Readonly<Record<SpillwayErrorCode, number>> = {
   SPILLWAY_OPTION_INVALID: FAILURE.processing,
   SPILLWAY_ROUTE_INVALID: FAILURE.processing,
   SPILLWAY_STORE_FORMAT: FAILURE.processing,
+  SPILLWAY_DIRECTORY_FAILED: FAILURE.processing,
   SPILLWAY_BACKLOG_ORPHANED: FAILURE.processing,
   SPILLWAY_NOT_FOUND: FAILURE.processing,
 };
@@ -49,9 +50,9 @@ export function failureOf(error: unknown, identity: InstanceIdentity | undefined
 
 /**
  * The answer to a Store request (PS3.18 section 10.5.3 and annex I): 200 all stored, 202 some, 409 none; 507 and 503
- * when none was for lack of room or because the store cannot take any now; 400 when the body itself was broken.
+ * when none was for lack of room or because the store cannot take any now; `broken` when none was and the body was not whole.
  */
-export function storeResponse(results: readonly PartResult[], isMalformed: boolean): Response {
+export function storeResponse(results: readonly PartResult[], broken?: 400 | 408): Response {
   const stored = results.filter((result) => result.kind === 'stored');
   const failed = results.filter((result) => result.kind === 'failed');
   const named = failed.flatMap(({ identity, reason }) => (identity === undefined ? [] : [{ identity, reason }]));
@@ -75,12 +76,16 @@ export function storeResponse(results: readonly PartResult[], isMalformed: boole
   if (failed.some(({ reason }) => reason === FAILURE.outOfResources)) {
     headers.set('retry-after', String(RETRY_AFTER_SECONDS));
   }
-  return new Response(JSON.stringify(payload), { status: statusOf(stored.length, failed, isMalformed), headers });
+  return new Response(JSON.stringify(payload), { status: statusOf(stored.length, failed, broken), headers });
 }
 
-function statusOf(stored: number, failed: readonly (PartResult & { kind: 'failed' })[], isMalformed: boolean): number {
+function statusOf(
+  stored: number,
+  failed: readonly (PartResult & { kind: 'failed' })[],
+  broken: 400 | 408 | undefined,
+): number {
   if (stored > 0) return failed.length === 0 ? 200 : 202;
-  if (isMalformed) return 400;
+  if (broken !== undefined) return broken;
   if (!failed.every(({ reason }) => reason === FAILURE.outOfResources)) return 409;
   return failed.some(({ code }) => code === 'SPILLWAY_STORE_FULL') ? 507 : 503;
 }

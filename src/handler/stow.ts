@@ -4,6 +4,7 @@ import type { AbortableOptions } from '../domain/abort.ts';
 import type { InstanceIdentity } from '../domain/identity.ts';
 import type { Receipt } from '../domain/receipt.ts';
 import { messageOf, SpillwayError } from '../errors.ts';
+import { RequestBody } from './request-body.ts';
 import { FAILURE, failureOf, type PartResult, storeResponse } from './stow-response.ts';
 
 /** What takes the instances: a spillway, or anything that promises as much. */
@@ -31,8 +32,19 @@ export interface StowHandlerOptions {
    * @default nobody is told
    */
   readonly onError?: (error: unknown) => void;
+  /**
+   * Most parts of one request that are taken, 1 or more. Those after them are passed over and answered for by one A700 in
+   * the Other Failures Sequence. @default 10,000
+   */
+  readonly maxParts?: number;
+  /**
+   * A sender that sends nothing for so long while it is waited for is answered for what is durable by then, in ms, 1 to
+   * 2,147,483,647. @default 60,000
+   */
+  readonly idleTimeoutMs?: number;
 }
 
+const MAX_TIMER_MS = 2 ** 31 - 1;
 const PREFIX = /^(\/[^/?#]+)*$/;
 
 /**
@@ -41,7 +53,7 @@ const PREFIX = /^(\/[^/?#]+)*$/;
  *
  * Parts are accepted one after another while they stream in, and nothing is answered as stored before `accept` has
  * resolved. Each instance is answered for by itself, as PS3.18 annex I says; what was accepted stays when a later part
- * fails or the body is cut off. An instance of another study than the path names is refused with A900 and not kept.
+ * fails, the body is cut off, or the sender stalls. An instance of another study than the path names is refused with A900 and not kept.
  * The body is never cancelled, so that a server can still answer on its connection.
  *
  * @throws SpillwayError `SPILLWAY_OPTION_INVALID`
@@ -50,13 +62,15 @@ export function createStowHandler(
   acceptor: InstanceAcceptor,
   options: StowHandlerOptions = {},
 ): (request: Request) => Promise<Response> {
-  const { authorize, pathPrefix = '', source } = options;
+  const { authorize, pathPrefix = '', source, onError } = options;
   if (!PREFIX.test(pathPrefix)) {
     throw new SpillwayError(
       'SPILLWAY_OPTION_INVALID',
       `Expected \`pathPrefix\` to be empty or a path such as /dicom-web, got ${JSON.stringify(pathPrefix)}.`,
     );
   }
+  const maxParts = wholeNumber('maxParts', options.maxParts ?? 10_000, Number.MAX_SAFE_INTEGER);
+  const idleTimeoutMs = wholeNumber('idleTimeoutMs', options.idleTimeoutMs ?? 60_000, MAX_TIMER_MS);
   return async (request) => {
     const refusal = await authorize?.(request);
     if (refusal !== undefined) return refusal;
@@ -64,8 +78,8 @@ export function createStowHandler(
     if (study instanceof Response) return study;
     const boundary = bodyBoundaryOf(request);
     if (boundary instanceof Response) return boundary;
-    const intake = { acceptor, study, source: source?.(request), signal: request.signal, onError: options.onError };
-    return await receive(request.body, boundary, intake);
+    const intake = { acceptor, study, source: source?.(request), signal: request.signal, onError, maxParts };
+    return await receive(new RequestBody(request.body, idleTimeoutMs), boundary, intake);
   };
 }
 
@@ -76,25 +90,36 @@ interface Intake {
   readonly source: string | undefined;
   readonly signal: AbortSignal;
   readonly onError: ((error: unknown) => void) | undefined;
+  readonly maxParts: number;
 }
 
-async function receive(body: Request['body'], boundary: string, intake: Intake): Promise<Response> {
+async function receive(body: RequestBody, boundary: string, intake: Intake): Promise<Response> {
   const results: PartResult[] = [];
+  let parts = 0;
   let malformation: unknown;
   try {
-    for await (const part of readMultipart(chunksOf(body), boundary)) results.push(await acceptPart(part, intake));
+    for await (const part of readMultipart(body, boundary)) {
+      parts += 1;
+      // What is not asked for passes by, so that the sender is still there to be answered.
+      if (parts <= intake.maxParts) results.push(await acceptPart(part, intake));
+    }
   } catch (error) {
     malformation = error;
   }
+  const isWhole = malformation === undefined;
   if (results.length === 0) {
-    const reason = malformation === undefined ? 'Expected at least one part, got none.' : messageOf(malformation);
-    return refuse(400, reason);
+    const reason = isWhole ? 'Expected at least one part, got none.' : messageOf(malformation);
+    return refuse(body.hasStalled ? 408 : 400, reason);
+  }
+  if (parts > intake.maxParts) {
+    results.push({ kind: 'failed', identity: undefined, reason: FAILURE.outOfResources });
   }
   const last = results.at(-1);
   const isToldAlready = last?.kind === 'failed' && last.code === 'SPILLWAY_INCOMPLETE';
   // What was lost may have been instances that nothing is known of.
-  if (malformation !== undefined && !isToldAlready) results.push(failureOf(malformation, undefined));
-  return storeResponse(results, malformation !== undefined);
+  if (!isWhole && !isToldAlready) results.push(failureOf(malformation, undefined));
+  if (isWhole) return storeResponse(results);
+  return storeResponse(results, body.hasStalled ? 408 : 400);
 }
 
 async function acceptPart(part: MultipartPart, intake: Intake): Promise<PartResult> {
@@ -191,21 +216,14 @@ function bodyBoundaryOf(request: Request): string | Response {
   }
 }
 
-function refuse(status: number, reason: string, headers: Readonly<Record<string, string>> = {}): Response {
-  return new Response(`${reason}\n`, { status, headers: { 'content-type': 'text/plain; charset=utf-8', ...headers } });
+function wholeNumber(name: string, value: number, most: number): number {
+  if (Number.isSafeInteger(value) && value >= 1 && value <= most) return value;
+  throw new SpillwayError(
+    'SPILLWAY_OPTION_INVALID',
+    `Expected \`${name}\` to be a whole number from 1 to ${most}, got ${String(value)}.`,
+  );
 }
 
-/** By a reader rather than by iterating, which would cancel the body when it is left. */
-async function* chunksOf(body: Request['body']): AsyncGenerator<Uint8Array, void, undefined> {
-  if (body === null) return;
-  const reader = body.getReader();
-  try {
-    for (;;) {
-      const step = await reader.read();
-      if (step.done) return;
-      yield step.value;
-    }
-  } finally {
-    reader.releaseLock();
-  }
+function refuse(status: number, reason: string, headers: Readonly<Record<string, string>> = {}): Response {
+  return new Response(`${reason}\n`, { status, headers: { 'content-type': 'text/plain; charset=utf-8', ...headers } });
 }

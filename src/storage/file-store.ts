@@ -1,14 +1,17 @@
-import { mkdir, open, readdir, readFile, rename } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { open, readdir, readFile, rename } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { SpillwayError } from '../errors.ts';
 import { DirectoryBlobStore } from './directory/directory-blob-store.ts';
+import { makeDurably } from './directory/durable-directory.ts';
 import { storeError, systemCode } from './directory/file-errors.ts';
 import { type FileSystem, nodeFileSystem } from './directory/file-system.ts';
+import { assertLocalFileSystem } from './directory/network-file-system.ts';
 import { openSqliteCatalog } from './sqlite/sqlite-catalog.ts';
 import type { OpenStore, Store } from './store.ts';
 
-const FORMAT_FILE = 'spillway.json';
+/** A directory that holds it is a store. */
+export const FORMAT_FILE = 'spillway.json';
 const FORMAT_NAME = 'spillway-store';
 const FORMAT_VERSION = 1;
 const LOCK_FILE = 'lock';
@@ -25,6 +28,11 @@ export interface FileStoreOptions {
    * catalog, and what was accepted is delivered on a full disk too. @default 256 MiB
    */
   readonly minFreeBytes?: number | undefined;
+  /**
+   * Opens a directory on NFS, SMB and their like too, where neither the lock nor what is synced can be relied on.
+   * @default false: refused (`SPILLWAY_OPTION_INVALID`) where the file system can be told, on Linux and Windows
+   */
+  readonly allowNetworkFileSystem?: boolean | undefined;
 }
 
 /**
@@ -49,8 +57,20 @@ export function fileStore(options: FileStoreOptions): Store {
       `Expected fileStore({ minFreeBytes }) to be a whole number of bytes, 0 or more, got ${String(minFreeBytes)}.`,
     );
   }
+  const { allowNetworkFileSystem = false } = options;
+  if (typeof allowNetworkFileSystem !== 'boolean') {
+    throw new SpillwayError(
+      'SPILLWAY_OPTION_INVALID',
+      `Expected fileStore({ allowNetworkFileSystem }) to be true or false, got ${String(allowNetworkFileSystem)}.`,
+    );
+  }
   const directory = resolve(options.directory);
-  return { open: () => openFileStore(directory, nodeFileSystem, minFreeBytes) };
+  return {
+    open: async () => {
+      if (!allowNetworkFileSystem) await assertLocalFileSystem(directory);
+      return openFileStore(directory, nodeFileSystem, minFreeBytes);
+    },
+  };
 }
 
 /** @param fileSystem - What the blobs are written through; tests put faults in. */
@@ -59,7 +79,9 @@ export async function openFileStore(
   fileSystem: FileSystem,
   minFreeBytes = MIN_FREE_BYTES,
 ): Promise<OpenStore> {
-  await makeDurably(directory).catch((error) => Promise.reject(storeError(`make the directory ${directory}`, error)));
+  await makeDurably(directory, nodeFileSystem).catch((error) =>
+    Promise.reject(storeError(`make the directory ${directory}`, error)),
+  );
   const lock = await lockDirectory(directory);
   try {
     if (await checkFormat(directory)) await assertCatalog(directory);
@@ -83,13 +105,6 @@ export async function openFileStore(
     lock.close();
     throw storeError(`open the store in ${directory}`, error);
   }
-}
-
-/** Every directory that is made here is synced into its parent, so that a power cut cannot take the whole store. */
-async function makeDurably(directory: string): Promise<void> {
-  const first = await mkdir(directory, { recursive: true, mode: 0o700 });
-  if (first === undefined) return;
-  for (let at = directory; at.length >= first.length; at = dirname(at)) await nodeFileSystem.syncDirectory(dirname(at));
 }
 
 /**

@@ -70,6 +70,7 @@ export interface ModelOptions {
  * combination, and may tear what was written last. Steps are carried out in the order that the scheduler draws.
  */
 export class ModelFileSystem implements FileSystem {
+  readonly canSyncDirectories = true;
   readonly #options: ModelOptions;
   readonly #root: DirectoryNode;
   #inodes = 0;

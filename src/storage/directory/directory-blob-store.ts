@@ -11,7 +11,7 @@ import { Room } from './room.ts';
 const INCOMING = 'incoming';
 const READ_CHUNK_BYTES = 256 * 1024;
 /** Link is not to be had there: FAT, some network and overlay file systems. */
-const NO_HARD_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
+export const NO_HARD_LINKS: ReadonlySet<string> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
 
 /**
  * Plain Part 10 files in a directory, readable by any DICOM tool without spillway. See docs/storage-format.md.
@@ -20,6 +20,8 @@ const NO_HARD_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLI
  * first name until the catalog has committed: so after a crash, what was in flight is found by looking there only.
  */
 export class DirectoryBlobStore implements BlobStore {
+  /** False where names may be lost with the power, since the system syncs no directories. */
+  readonly canSyncDirectories: boolean;
   readonly #root: string;
   readonly #fileSystem: FileSystem;
   readonly #incoming: string;
@@ -32,6 +34,7 @@ export class DirectoryBlobStore implements BlobStore {
   private constructor(root: string, fileSystem: FileSystem, minFreeBytes: number) {
     this.#root = root;
     this.#fileSystem = fileSystem;
+    this.canSyncDirectories = fileSystem.canSyncDirectories;
     this.#room = new Room(root, fileSystem, minFreeBytes);
     this.#incoming = join(root, INCOMING);
     this.#directories = new DirectorySync(root, fileSystem);

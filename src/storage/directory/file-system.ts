@@ -24,6 +24,11 @@ export interface FileStatus {
  * model take its place that forgets what was not synced. Errors are system errors with a `code`, such as `ENOENT`.
  */
 export interface FileSystem {
+  /**
+   * False where the system syncs no directories (Windows): `syncDirectory` does nothing there, and names may be lost with
+   * the power, though never the contents of a file.
+   */
+  readonly canSyncDirectories: boolean;
   /** Creates a file that must not be there (`EEXIST`), mode 0600. */
   create(path: string): Promise<WritableFile>;
   /** The bytes of a file in chunks of at most `chunkBytes`. Ending early frees everything. */
@@ -47,8 +52,11 @@ export interface FileSystem {
 const FILE_MODE = 0o600;
 const DIRECTORY_MODE = 0o700;
 
+const canSyncDirectories = process.platform !== 'win32';
+
 /** The real one. */
 export const nodeFileSystem: FileSystem = {
+  canSyncDirectories,
   create: async (path) => new NodeFile(await open(path, 'wx', FILE_MODE)),
   read: async function* (path, chunkBytes) {
     const stream = createReadStream(path, { highWaterMark: chunkBytes });
@@ -62,6 +70,7 @@ export const nodeFileSystem: FileSystem = {
     await mkdir(path, { mode: DIRECTORY_MODE });
   },
   syncDirectory: async (path) => {
+    if (!canSyncDirectories) return;
     const handle = await open(path, 'r');
     try {
       await handle.sync();
