@@ -119,7 +119,7 @@ test('the trace that cannot be removed after the commit refuses nobody: it is to
   const { faulty, spillway, faults, filesIn, open } = await rig();
   faulty.arm('unlink', 'EIO');
   expect((await spillway.accept(instance(1))).outcome).toBe('created');
-  expect(faults).toHaveLength(1);
+  expect(faults).toMatchObject([{ code: 'SPILLWAY_STORE_FAILED', cause: { code: 'EIO' } }]);
   expect(await filesIn('incoming')).toHaveLength(1);
   await spillway.close();
   const again = await openSpillway({ store: { open }, destinations: [] });
@@ -127,6 +127,20 @@ test('the trace that cannot be removed after the commit refuses nobody: it is to
   expect((await again.accept(instance(1))).outcome).toBe('identical');
   expect(await filesIn('studies')).toHaveLength(1);
   await again.close();
+});
+
+test('what was in flight and cannot be removed at the opening is a coded refusal, and the next opening removes it', async () => {
+  const { faulty, spillway, filesIn, open } = await rig();
+  faulty.arm('unlink', 'EIO');
+  await spillway.accept(instance(1));
+  await spillway.close();
+  faulty.arm('unlink', 'EIO');
+  await expect(openSpillway({ store: { open }, destinations: [] })).rejects.toMatchObject({
+    code: 'SPILLWAY_STORE_FAILED',
+    cause: { code: 'EIO' },
+  });
+  await (await openSpillway({ store: { open }, destinations: [] })).close();
+  expect(await filesIn('incoming')).toEqual([]);
 });
 
 test('free space that cannot be asked for is a coded refusal', async () => {

@@ -108,6 +108,14 @@ export class DirectoryBlobStore implements BlobStore {
   }
 
   async recover(isKnown: (arrivalId: string) => Promise<boolean>): Promise<number> {
+    try {
+      return await this.#recover(isKnown);
+    } catch (error) {
+      throw storeError('look through incoming/', error);
+    }
+  }
+
+  async #recover(isKnown: (arrivalId: string) => Promise<boolean>): Promise<number> {
     let removed = 0;
     for (const name of await this.#fileSystem.list(this.#incoming)) {
       const path = join(this.#incoming, name);
@@ -250,7 +258,11 @@ class DirectoryBlobWriter implements BlobWriter {
   async release(): Promise<void> {
     if (!this.#traced) return;
     this.#traced = false;
-    await unlinkIfThere(this.#options.fileSystem, this.#options.incoming);
+    try {
+      await unlinkIfThere(this.#options.fileSystem, this.#options.incoming);
+    } catch (error) {
+      throw storeError('remove the trace of an instance from incoming/', error);
+    }
   }
 
   async abort(): Promise<void> {

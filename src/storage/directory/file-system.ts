@@ -12,6 +12,7 @@ export interface WritableFile {
   close(): Promise<void>;
 }
 
+/** What a file system says of a path. */
 export interface FileStatus {
   readonly isFile: boolean;
   /** Names that a file has under one file system share it. */

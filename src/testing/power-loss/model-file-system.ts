@@ -1,40 +1,6 @@
 import { dirname } from 'node:path';
-import type { FileStatus, FileSystem, WritableFile } from '../../src/storage/directory/file-system.ts';
-
-/** Steps that are under way: each is carried out when the scheduler picks it, and not before. */
-export class Scheduler {
-  readonly #pending: { readonly name: string; perform(): void }[] = [];
-  readonly #random: () => number;
-
-  constructor(random: () => number) {
-    this.#random = random;
-  }
-
-  /** Names of the steps that were carried out. */
-  readonly done: string[] = [];
-
-  run<T>(name: string, action: () => T | Promise<T>): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
-      const perform = () => {
-        try {
-          resolve(action());
-        } catch (error) {
-          reject(error);
-        }
-      };
-      this.#pending.push({ name, perform });
-    });
-  }
-
-  /** Carries out one step, any of those that are under way; false when there is none. */
-  step(): boolean {
-    const [chosen] = this.#pending.splice(Math.floor(this.#random() * this.#pending.length), 1);
-    if (chosen === undefined) return false;
-    this.done.push(chosen.name);
-    chosen.perform();
-    return true;
-  }
-}
+import type { FileStatus, FileSystem, WritableFile } from '../../storage/directory/file-system.ts';
+import type { Scheduler } from './scheduler.ts';
 
 interface FileNode {
   readonly kind: 'file';
@@ -56,13 +22,16 @@ interface DirectoryNode {
 
 type Node = FileNode | DirectoryNode;
 
-export interface ModelOptions {
+/** Says which syncs are left out: they succeed, and keep nothing. */
+export type LeftOutSync = (kind: 'file' | 'directory', path: string) => boolean;
+
+/** What a `ModelFileSystem` is made of. */
+export interface ModelFileSystemOptions {
   readonly scheduler: Scheduler;
+  /** Numbers in [0, 1), for what may go one way or the other. */
   readonly random: () => number;
-  /** Chance that a step fails with a system error. @default 0 */
-  readonly faults?: number;
-  /** Syncs that are left out, by what they are of, to see whether that is found. */
-  readonly isLeftOut?: (kind: 'file' | 'directory', path: string) => boolean;
+  /** @default none */
+  readonly isLeftOut?: LeftOutSync;
 }
 
 /**
@@ -71,14 +40,16 @@ export interface ModelOptions {
  */
 export class ModelFileSystem implements FileSystem {
   readonly canSyncDirectories = true;
-  readonly #options: ModelOptions;
+  readonly #options: ModelFileSystemOptions;
   readonly #root: DirectoryNode;
   #inodes = 0;
+  /** Chance that a step fails with a system error (`ENOSPC`, `EIO`). */
+  faults = 0;
 
-  constructor(options: ModelOptions, root?: DirectoryNode) {
+  /** An empty one. */
+  constructor(options: ModelFileSystemOptions) {
     this.#options = options;
-    this.#root = root ?? this.#newDirectory();
-    this.#inodes = 1_000_000 * (root === undefined ? 1 : 2);
+    this.#root = this.#newDirectory();
   }
 
   create(path: string): Promise<WritableFile> {
@@ -144,21 +115,26 @@ export class ModelFileSystem implements FileSystem {
     });
   }
 
+  /** There is always room. */
   async freeBytes(): Promise<number> {
     return Number.POSITIVE_INFINITY;
   }
 
   /** What a loss of power leaves, as a file system of its own. */
-  crash(options: ModelOptions): ModelFileSystem {
-    const survivors = new Map<Node, Node>();
-    return new ModelFileSystem(options, this.#survivorOf(this.#root, survivors) as DirectoryNode);
+  crash(options: ModelFileSystemOptions): ModelFileSystem {
+    const after = new ModelFileSystem(options);
+    after.#inodes = this.#inodes;
+    const survivor = this.#survivorOf(this.#root, new Map());
+    if (survivor.kind === 'directory') {
+      for (const [name, node] of survivor.entries) after.#root.entries.set(name, node);
+      after.#root.durable = survivor.durable;
+    }
+    return after;
   }
 
   /** Paths of all files. */
-  files(directory: DirectoryNode = this.#root, path = ''): string[] {
-    return [...directory.entries].flatMap(([name, node]) =>
-      node.kind === 'file' ? [`${path}/${name}`] : this.files(node, `${path}/${name}`),
-    );
+  files(): string[] {
+    return filesUnder(this.#root, '');
   }
 
   #survivorOf(node: Node, survivors: Map<Node, Node>): Node {
@@ -204,7 +180,7 @@ export class ModelFileSystem implements FileSystem {
 
   #run<T>(name: string, path: string, action: () => T, mayFail = true): Promise<T> {
     return this.#options.scheduler.run(`${name} ${path}`, () => {
-      if (mayFail && this.#options.random() < (this.#options.faults ?? 0)) {
+      if (mayFail && this.#options.random() < this.faults) {
         throw systemError(this.#options.random() < 0.5 ? 'ENOSPC' : 'EIO', path);
       }
       return action();
@@ -272,6 +248,12 @@ function survivingContent({ content, synced }: FileNode, random: () => number): 
   const whole = Buffer.from(content.subarray(0, Math.floor(random() * (content.length + 1))));
   const torn = Buffer.concat([whole, Buffer.alloc(content.length - whole.length)]);
   return random() < 0.5 ? whole : torn;
+}
+
+function filesUnder(directory: DirectoryNode, path: string): string[] {
+  return [...directory.entries].flatMap(([name, node]) =>
+    node.kind === 'file' ? [`${path}/${name}`] : filesUnder(node, `${path}/${name}`),
+  );
 }
 
 function nameOf(path: string): string {
