@@ -60,7 +60,7 @@ export class DirectoryBlobStore implements BlobStore {
     const path = join(this.#incoming, `${process.pid}-${Date.now().toString(36)}-${this.#nextName}.part`);
     try {
       await this.#room.assert();
-      const file = await this.#fileSystem.create(path);
+      const file = await this.#createIn(path);
       this.#writing.add(file);
       return new DirectoryBlobWriter({
         root: this.#root,
@@ -74,6 +74,18 @@ export class DirectoryBlobStore implements BlobStore {
     } catch (error) {
       throw storeError('create a file in incoming/', error);
     }
+  }
+
+  /** Makes `incoming/` anew where somebody has removed it: nothing would be taken in until the next opening. */
+  async #createIn(path: string): Promise<WritableFile> {
+    try {
+      return await this.#fileSystem.create(path);
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT') throw error;
+    }
+    this.#directories.forget(this.#incoming);
+    await this.#directories.ensure(this.#incoming);
+    return this.#fileSystem.create(path);
   }
 
   async *read(ref: string): AsyncGenerator<Uint8Array> {
