@@ -19,7 +19,13 @@ interface Layer {
 }
 
 // With the one way to submit many small changes to a contract together.
-const contracts = ['storage/catalog.ts', 'storage/blob-store.ts', 'storage/store.ts', 'storage/group-commit.ts'];
+const contracts = [
+  'storage/catalog.ts',
+  'storage/blob-store.ts',
+  'storage/store.ts',
+  'storage/group-commit.ts',
+  'storage/event-log.ts',
+];
 
 const layers: readonly Layer[] = [
   { name: 'domain', paths: ['domain'], mayImport: [], pure: true },
@@ -38,6 +44,7 @@ const layers: readonly Layer[] = [
     paths: ['replay'],
     mayImport: ['domain', 'errors', 'routing', 'tiers', 'storage contract', 'transport contract'],
   },
+  { name: 'retention', paths: ['retention'], mayImport: ['domain', 'errors', 'dicom', 'storage contract'] },
   { name: 'folders', paths: ['folders'], mayImport: ['domain', 'errors', 'dicom', 'storage contract', 'storage'] },
   {
     name: 'handler',
@@ -59,6 +66,7 @@ const layers: readonly Layer[] = [
       'transport contract',
       'transports',
       'replay',
+      'retention',
       'handler',
       'composition root',
     ],
@@ -77,6 +85,7 @@ const layers: readonly Layer[] = [
       'transport contract',
       'transports',
       'replay',
+      'retention',
       'folders',
       'composition root',
     ],
@@ -96,6 +105,7 @@ const layers: readonly Layer[] = [
       'transport contract',
       'transports',
       'replay',
+      'retention',
       'folders',
     ],
   },

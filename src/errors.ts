@@ -14,6 +14,7 @@
  * | `SPILLWAY_STORE_FORMAT` | the directory is no spillway store, or one of an unknown version |
  * | `SPILLWAY_STORE_FULL` | the store has no room |
  * | `SPILLWAY_STORE_FAILED` | the store could not read or write |
+ * | `SPILLWAY_STORE_DAMAGED` | the catalog (opening the store again rebuilds it) or a stored file is damaged |
  * | `SPILLWAY_DIRECTORY_FAILED` | the directory of an export or an import could not be read or written |
  * | `SPILLWAY_BACKLOG_ORPHANED` | a destination that still has a backlog was left out at opening |
  * | `SPILLWAY_NOT_FOUND` | what was asked for does not exist |
@@ -32,6 +33,7 @@ export type SpillwayErrorCode =
   | 'SPILLWAY_STORE_FORMAT'
   | 'SPILLWAY_STORE_FULL'
   | 'SPILLWAY_STORE_FAILED'
+  | 'SPILLWAY_STORE_DAMAGED'
   | 'SPILLWAY_DIRECTORY_FAILED'
   | 'SPILLWAY_BACKLOG_ORPHANED'
   | 'SPILLWAY_NOT_FOUND'

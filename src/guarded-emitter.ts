@@ -1,5 +1,5 @@
 import { EventEmitter } from 'eventemitter3';
-import type { SpillwayEvents } from './replay/events.ts';
+import type { SpillwayEvents } from './events.ts';
 
 type Listener<Name extends keyof SpillwayEvents> = (detail: SpillwayEvents[Name]) => void;
 
@@ -32,7 +32,7 @@ export class GuardedEmitter {
     if (guarded !== undefined) this.#emitter.off(name, guarded);
   }
 
-  emit<Name extends keyof SpillwayEvents>(name: Name, detail: SpillwayEvents[Name]): void {
+  emit(name: keyof SpillwayEvents, detail: SpillwayEvents[keyof SpillwayEvents]): void {
     this.#emitter.emit(name, detail);
   }
 

@@ -16,14 +16,16 @@
  */
 export type { AbortableOptions } from './domain/abort.ts';
 export type { Clock } from './domain/clock.ts';
-export type { Delivery, DeliveryState, Evidence, VerifyLevel, VersionRecord } from './domain/delivery.ts';
+export type { Delivery, DeliveryState, Evidence, Presence, VerifyLevel, VersionRecord } from './domain/delivery.ts';
 export type { EpisodeCounts, EpisodeRecord } from './domain/episode.ts';
 export type { InstanceIdentity } from './domain/identity.ts';
+export type { LogDetail, LogEntry } from './domain/log.ts';
 export type { Oddity } from './domain/oddity.ts';
 export type { DateBasis, Rank, Urgency } from './domain/rank.ts';
 export type { Receipt } from './domain/receipt.ts';
 export { formatBytes, formatDuration } from './domain/units.ts';
 export { SpillwayError, type SpillwayErrorCode } from './errors.ts';
+export type { SpillwayEvents } from './events.ts';
 export type { SkipReason } from './folders/directory-walk.ts';
 export type { ExportedInstance, ExportOptions, ExportSummary } from './folders/export-studies.ts';
 export type { ExportOutcome } from './folders/exported-file.ts';
@@ -31,11 +33,17 @@ export type { ImportedFile, ImportOptions, ImportSummary } from './folders/impor
 export type { AcceptOptions, Route, RoutedInstance } from './intake.ts';
 export type { InstanceSource } from './intake-source.ts';
 export type { Reclassification } from './replay/backlog-ranking.ts';
-export type { Backlog, DeliveryEvent, DestinationStatus, HealthEventDetail, SpillwayEvents } from './replay/events.ts';
+export type { Backlog, DeliveryEvent, DestinationStatus, HealthEventDetail, ReplayEvents } from './replay/events.ts';
 export { formatReconciliation, type Reconciliation } from './replay/reconciliation.ts';
+export type { EvictedStudy } from './retention/evictor.ts';
+export type { RetentionOptions, Rung } from './retention/policy.ts';
+export type { StorageEvents, StorageStatus } from './retention/store-keeper.ts';
+export type { VerifyOptions, VerifyReport } from './retention/verify.ts';
+export type { WalkReport } from './retention/walk.ts';
 export type { HealthPhase, HealthStatus } from './routing/health.ts';
 export type { ReferenceInstant } from './routing/order.ts';
 export {
+  type Confirmation,
   openSpillway,
   type QuarantinedDelivery,
   type ReclassifyOptions,
@@ -43,21 +51,30 @@ export {
   type SpillwayOptions,
   type SpillwayStatus,
 } from './spillway.ts';
-export type { BlobPlacement, BlobStore, BlobWriter } from './storage/blob-store.ts';
+export type { BlobPlacement, BlobRoom, BlobStore, BlobWriter, StoredBlob } from './storage/blob-store.ts';
 export type {
   Acceptance,
   AcceptanceResult,
   Catalog,
+  CommitmentTransaction,
   DestinationRecord,
+  Eviction,
+  EvictionBlock,
+  EvictionTerms,
+  FoundInstance,
+  Holdings,
+  HourlyTotal,
   LeasedStudy,
   RankedStudy,
   RankingFacts,
   Settlement,
+  StudyFilter,
+  StudyRecord,
   TierBacklog,
 } from './storage/catalog.ts';
 export { type FileStoreOptions, fileStore } from './storage/file-store.ts';
-export { memoryStore } from './storage/memory/memory-store.ts';
-export type { OpenStore, Store } from './storage/store.ts';
+export { type MemoryStoreOptions, memoryStore } from './storage/memory/memory-store.ts';
+export type { OpenStore, Rebuild, Store } from './storage/store.ts';
 export type { Tier, TierPolicy } from './tiers/policy.ts';
 export { dicomwebDestination } from './transports/dicomweb/destination.ts';
 export type { DicomwebDestinationOptions } from './transports/dicomweb/options.ts';

@@ -11,11 +11,12 @@ import { formatBytes } from './domain/units.ts';
 import { messageOf, SpillwayError } from './errors.ts';
 import { abortedError, type InstanceSource, openSource } from './intake-source.ts';
 import { type Ranking, rankAt } from './replay/backlog-ranking.ts';
+import { examine } from './retention/examine.ts';
 import type { BlobWriter } from './storage/blob-store.ts';
 import type { Acceptance, AcceptanceResult } from './storage/catalog.ts';
 import { GroupCommit } from './storage/group-commit.ts';
 import type { OpenStore } from './storage/store.ts';
-import { classify } from './tiers/classify.ts';
+import { type Classifiable, type Classification, classify } from './tiers/classify.ts';
 
 /** What `route` is given. */
 export interface RoutedInstance {
@@ -44,6 +45,16 @@ export interface AcceptOptions extends AbortableOptions {
   readonly transferSyntaxUid?: string | undefined;
 }
 
+/** Where instances are put, and what keeps room for them. */
+export interface IntakeRoom {
+  /** A writer for an instance of so many bytes, if that is known; evicts for it what may go, or refuses. */
+  create(expectedBytes: number | undefined): Promise<BlobWriter>;
+  /** So many bytes were taken. */
+  taken(bytes: number): void;
+  /** Resolves when a study that is being evicted has been. */
+  evicted(studyInstanceUid: string): Promise<void>;
+}
+
 export interface IntakeOptions {
   readonly store: OpenStore;
   readonly route: Route;
@@ -61,8 +72,17 @@ export interface IntakeOptions {
   /** What is known of the order of a study is more urgent than it was. */
   readonly onRestated: (studyInstanceUid: string, urgency: Urgency) => void;
   readonly onAccepted: (version: VersionRecord, ranks: ReadonlyMap<string, Rank>) => void;
+  readonly room: IntakeRoom;
+  /** The bytes of a version are gone, or not what they were: afterwards it is `missing`, and its reference free. */
+  readonly onDamaged: (version: VersionRecord) => Promise<unknown>;
   /** Something went wrong that no caller is told of. */
   readonly onFault: (error: unknown) => void;
+}
+
+/** What was taken in, and what is still known as in flight though it is committed. */
+interface Accepted {
+  readonly receipt: Receipt;
+  readonly trace: BlobWriter | null;
 }
 
 const MAX_COMMIT_BATCH = 256;
@@ -76,6 +96,8 @@ export class Intake {
   /** Versions of one SOP Instance UID are placed and committed one after another, so that arrival has an order. */
   readonly #turns = new Map<string, Promise<unknown>>();
   readonly #closing = new AbortController();
+  /** Arrival ids whose bytes may be placed, and which are not committed yet. */
+  readonly #placing = new Set<string>();
   #lastArrival: bigint;
 
   constructor(options: IntakeOptions, lastArrivalId: string | null) {
@@ -92,27 +114,43 @@ export class Intake {
   async accept(source: InstanceSource, options: AcceptOptions): Promise<Receipt> {
     const closing = this.#closing.signal;
     const signal = options.signal === undefined ? closing : AbortSignal.any([options.signal, closing]);
-    return this.#slots.add(async () => {
-      if (signal.aborted) throw abortedError(signal);
-      const writer = await this.#options.store.blobs.create();
-      let instance: DigestedInstance;
-      try {
-        const chunks = await openSource(source, {
-          ...this.#sourceOptions(),
-          expectedBytes: options.expectedBytes,
-          signal,
-        });
-        instance = await this.#receive(chunks, writer, options.transferSyntaxUid);
-      } catch (error) {
-        await this.#abandon(writer);
-        throw error;
-      }
-      return this.#inTurn(instance.header.identity.sopInstanceUid, () => this.#record(instance, writer, options));
+    return new Promise<Receipt>((resolve, reject) => {
+      // The place is taken until the trace is gone too; the sender need not wait for that.
+      const run = async () => {
+        const { receipt, trace } = await this.#take(source, signal, options);
+        resolve(receipt);
+        this.#options.room.taken(receipt.bytes);
+        await trace?.release().catch(this.#options.onFault);
+      };
+      this.#slots.add(run).catch(reject);
     });
+  }
+
+  async #take(source: InstanceSource, signal: AbortSignal, options: AcceptOptions): Promise<Accepted> {
+    if (signal.aborted) throw abortedError(signal);
+    const writer = await this.#options.room.create(options.expectedBytes);
+    let instance: DigestedInstance;
+    try {
+      const chunks = await openSource(source, {
+        ...this.#sourceOptions(),
+        expectedBytes: options.expectedBytes,
+        signal,
+      });
+      instance = await this.#receive(chunks, writer, options.transferSyntaxUid);
+    } catch (error) {
+      await this.#abandon(writer);
+      throw error;
+    }
+    return this.#inTurn(instance.header.identity.sopInstanceUid, () => this.#record(instance, writer, options));
   }
 
   #sourceOptions() {
     return { clock: this.#options.clock, idleTimeoutMs: this.#options.sourceIdleTimeoutMs };
+  }
+
+  /** Whether bytes under this arrival id are being placed: no row knows them yet. */
+  isPlacing(arrivalId: string): boolean {
+    return this.#placing.has(arrivalId);
   }
 
   /** Resolves when every instance that has been read whole by now is accepted or refused. */
@@ -150,16 +188,12 @@ export class Intake {
     return readAndDigest(chunks, { transferSyntaxUid, onFile });
   }
 
-  async #record(instance: DigestedInstance, writer: BlobWriter, options: AcceptOptions): Promise<Receipt> {
-    const { store, clock } = this.#options;
-    const { policy, timeZone } = this.#options.ranking();
+  async #record(instance: DigestedInstance, writer: BlobWriter, options: AcceptOptions): Promise<Accepted> {
+    const { clock } = this.#options;
     const { header, digest, bytes } = instance;
     const { identity } = header;
     const receivedAt = clock.now();
-    const judged = classify(
-      { attributes: header.attributes, receivedAt, urgency: options.urgency },
-      { asOf: receivedAt, policy, timeZone },
-    );
+    const judged = this.#judge({ attributes: header.attributes, receivedAt, urgency: options.urgency });
     const receipt = (outcome: Receipt['outcome'], arrivalId: string, destinations: readonly string[]): Receipt => ({
       outcome,
       identity,
@@ -174,35 +208,118 @@ export class Intake {
     });
 
     let acceptance: Acceptance;
+    // Null where the bytes were here before.
+    let blob: BlobWriter | null;
+    let placing: string | undefined;
     try {
-      const standing = await store.catalog.findVersion({ ...identity, digest });
-      if (standing !== null) {
-        if (await store.blobs.has(standing.blobRef)) await this.#abandon(writer);
-        else await this.#restore(standing, writer);
+      // Almost always the instance is new: what is asked of the catalog need not be waited for first.
+      writer.beginSync();
+      const { standing, isSound } = await this.#examined(identity, digest);
+      if (standing?.presence === 'kept' && isSound) {
+        await this.#abandon(writer);
         await this.#restate(standing, options.urgency);
-        return receipt('identical', standing.arrivalId, []);
+        return { receipt: receipt('identical', standing.arrivalId, []), trace: null };
       }
       const source = options.source ?? null;
       const destinations = this.#route({ identity, attributes: header.attributes }, source);
-      const deliveries = destinations.map((destinationId) => {
-        const asOf = this.#options.referenceAt(destinationId, receivedAt);
-        return { destinationId, rank: rankAt(judged.rank, policy, asOf) };
-      });
-      const arrivalId = this.#nextArrivalId(receivedAt);
-      const blobRef = await writer.place({ identity, arrivalId, digest });
-      const version = { arrivalId, identity, digest, bytes, blobRef, receivedAt, oddities: header.oddities };
-      const urgency = options.urgency ?? null;
-      acceptance = { version, attributes: header.attributes, source, urgency, deliveries };
+      const deliveries = this.#deliveries(destinations, judged.rank, receivedAt);
+      // Of the others the file may be here too: only it told of it, or it has come back.
+      const isHere = standing !== null && isSound;
+      const arrivalId = standing?.arrivalId ?? this.#nextArrivalId(receivedAt);
+      placing = arrivalId;
+      this.#placing.add(arrivalId);
+      const placed = isHere
+        ? { blobRef: standing.blobRef, bytes: standing.bytes }
+        : { blobRef: await writer.place({ identity, arrivalId, digest }), bytes };
+      const { oddities } = header;
+      const version = { arrivalId, identity, digest, ...placed, receivedAt, oddities, presence: 'kept' } as const;
+      acceptance = { version, attributes: header.attributes, source, urgency: options.urgency ?? null, deliveries };
+      blob = isHere ? null : writer;
+      if (isHere) await this.#abandon(writer);
     } catch (error) {
       await this.#abandon(writer);
+      if (placing !== undefined) this.#placing.delete(placing);
       throw error;
     }
-    const { outcome, version } = await this.#commit(acceptance, writer);
-    if (outcome !== 'identical') {
-      this.#options.onAccepted(version, new Map(acceptance.deliveries.map((d) => [d.destinationId, d.rank])));
-    }
-    const destinations = outcome === 'identical' ? [] : acceptance.deliveries.map((d) => d.destinationId);
-    return receipt(outcome, version.arrivalId, destinations);
+    const { arrivalId } = acceptance.version;
+    const accepted = await this.#accepted(acceptance, blob).finally(() => this.#placing.delete(arrivalId));
+    const trace = accepted.outcome === 'identical' ? null : blob;
+    return { receipt: receipt(accepted.outcome, accepted.version.arrivalId, accepted.destinations), trace };
+  }
+
+  /** Commits, and tells those who deliver. */
+  async #accepted(acceptance: Acceptance, blob: BlobWriter | null): Promise<AcceptanceResult> {
+    const result = await this.#commit(acceptance, blob);
+    const { version, destinations } = result;
+    const ranks = acceptance.deliveries.filter(({ destinationId }) => destinations.includes(destinationId));
+    if (ranks.length > 0) this.#options.onAccepted(version, new Map(ranks.map((d) => [d.destinationId, d.rank])));
+    return result;
+  }
+
+  #judge(instance: Classifiable): Classification {
+    const { policy, timeZone } = this.#options.ranking();
+    return classify(instance, { asOf: instance.receivedAt, policy, timeZone });
+  }
+
+  #deliveries(destinationIds: readonly string[], rank: Rank, now: number): Acceptance['deliveries'] {
+    const { policy } = this.#options.ranking();
+    return destinationIds.map((destinationId) => {
+      const asOf = this.#options.referenceAt(destinationId, now);
+      return { destinationId, rank: rankAt(rank, policy, asOf) };
+    });
+  }
+
+  /**
+   * Accepts what only its file told of, for the destinations given, or as `route` says; returns false where there is no
+   * such instance any more.
+   */
+  async confirm(arrivalId: string, destinationIds: readonly string[] | undefined): Promise<boolean> {
+    const { catalog } = this.#options.store;
+    const known = await catalog.acceptanceOf(arrivalId);
+    if (known === null) return false;
+    return this.#inTurn(known.version.identity.sopInstanceUid, async () => {
+      const standing = await catalog.acceptanceOf(arrivalId);
+      if (standing?.version.presence !== 'unconfirmed') return false;
+      const { version, attributes, source, urgency } = standing;
+      const { identity, receivedAt } = version;
+      const destinations = destinationIds ?? this.#route({ identity, attributes }, source);
+      const { rank } = this.#judge({ attributes, receivedAt, urgency: urgency ?? undefined });
+      const deliveries = this.#deliveries(destinations, rank, this.#options.clock.now());
+      await this.#accepted({ version, attributes, source, urgency, deliveries }, null);
+      return true;
+    });
+  }
+
+  /** The version that stands for these bytes, and whether they are here: a row is no promise kept where its bytes are not. */
+  async #examined(
+    identity: InstanceIdentity,
+    digest: string,
+  ): Promise<{ readonly standing: VersionRecord | null; readonly isSound: boolean }> {
+    const standing = await this.#standing(identity, digest);
+    if (standing === null) return { standing, isSound: false };
+    // What cannot be read is no better than what reads otherwise: good bytes are at hand.
+    const found = await examine(this.#options.store.blobs, standing).catch(() => 'damaged' as const);
+    if (found === 'sound') return { standing, isSound: true };
+    // What was evicted or missing leaves its name free, unless a damaged file has it.
+    const isHeld = standing.presence === 'kept' || standing.presence === 'unconfirmed';
+    if (isHeld || found === 'damaged') await this.#options.onDamaged(standing);
+    // Missing from now on; unless it was being evicted, which must be over before these bytes take that place.
+    return { standing: await this.#standing(identity, digest), isSound: false };
+  }
+
+  /** The version that stands for these bytes; one that is being evicted is waited for. */
+  async #standing(identity: InstanceIdentity, digest: string): Promise<VersionRecord | null> {
+    const { catalog } = this.#options.store;
+    const standing = await catalog.findVersion({ ...identity, digest });
+    if (standing?.presence !== 'evicting') return standing;
+    await this.#options.room.evicted(identity.studyInstanceUid);
+    const since = await catalog.findVersion({ ...identity, digest });
+    if (since?.presence !== 'evicting') return since;
+    // Its files could not be removed. What were placed now would go with them.
+    throw new SpillwayError(
+      'SPILLWAY_STORE_FAILED',
+      `The version ${standing.arrivalId} is being evicted, and that has failed. Send it again later.`,
+    );
   }
 
   /** An order may become urgent after its images came: who says so by sending them again is heard. */
@@ -212,33 +329,27 @@ export class Intake {
     if (counts) this.#options.onRestated(identity.studyInstanceUid, urgency);
   }
 
-  /** A row whose bytes are gone is no promise kept: the same bytes, come again, take their place. */
-  async #restore({ identity, arrivalId, digest }: VersionRecord, writer: BlobWriter): Promise<void> {
-    await writer.place({ identity, arrivalId, digest });
-    await writer.release();
-  }
-
   /**
    * Commits. When that fails but for want of room, the row may come back with the next opening, even if it is not to be
    * seen now (a commit whose sync failed may be on the disk all the same). So the blob stays, in flight, and the next
    * opening decides by the catalog.
    */
-  async #commit(acceptance: Acceptance, writer: BlobWriter): Promise<AcceptanceResult> {
+  async #commit(acceptance: Acceptance, writer: BlobWriter | null): Promise<AcceptanceResult> {
     let result: AcceptanceResult;
     try {
       result = await this.#commits.submit(acceptance);
     } catch (error) {
       if (error instanceof SpillwayError && error.code === 'SPILLWAY_STORE_FULL') {
-        await this.#abandon(writer);
+        if (writer !== null) await this.#abandon(writer);
         throw error;
       }
-      const { arrivalId } = acceptance.version;
-      const committed = await this.#options.store.catalog.hasArrival(arrivalId).catch(() => false);
-      if (!committed) throw error;
-      result = { outcome: 'created', version: acceptance.version };
+      const { arrivalId, identity, digest } = acceptance.version;
+      const stands = await this.#options.store.catalog.findVersion({ ...identity, digest }).catch(() => null);
+      if (stands?.arrivalId !== arrivalId || stands.presence !== 'kept') throw error;
+      result = { outcome: 'created', version: acceptance.version, destinations: destinationsOf(acceptance) };
     }
+    if (writer === null) return result;
     if (result.outcome === 'identical') await this.#abandon(writer);
-    else await writer.release().catch(this.#options.onFault);
     return result;
   }
 
@@ -285,4 +396,8 @@ export class Intake {
       if (this.#turns.get(key) === turn) this.#turns.delete(key);
     }
   }
+}
+
+function destinationsOf({ deliveries }: Acceptance): readonly string[] {
+  return deliveries.map(({ destinationId }) => destinationId);
 }

@@ -1,10 +1,14 @@
 import { isStandardUid } from './dicom/uid.ts';
 import type { Clock } from './domain/clock.ts';
+import { EVIDENCE } from './domain/delivery.ts';
 import { URGENCIES } from './domain/rank.ts';
 import { SpillwayError } from './errors.ts';
 import type { AcceptOptions, Route } from './intake.ts';
 import type { Ranking } from './replay/backlog-ranking.ts';
-import type { ReclassifyOptions, SpillwayOptions } from './spillway.ts';
+import { defaultRetentionPolicy, type RetentionOptions, type RetentionPolicy } from './retention/policy.ts';
+import type { VerifyOptions } from './retention/verify.ts';
+import type { Confirmation, ReclassifyOptions, SpillwayOptions } from './spillway.ts';
+import type { StudyFilter } from './storage/catalog.ts';
 import type { Store } from './storage/store.ts';
 import { systemClock } from './system-clock.ts';
 import { assertTierPolicy, defaultTierPolicy } from './tiers/policy.ts';
@@ -20,6 +24,9 @@ export interface ResolvedOptions {
   readonly maxConcurrentAccepts: number;
   readonly sourceIdleTimeoutMs: number;
   readonly closeTimeoutMs: number;
+  readonly retention: RetentionPolicy;
+  readonly checksPerSecond: number;
+  readonly snapshotIntervalMs: number;
   readonly clock: Clock;
 }
 
@@ -34,6 +41,9 @@ const KNOWN = new Set<keyof SpillwayOptions>([
   'maxConcurrentAccepts',
   'sourceIdleTimeoutMs',
   'closeTimeoutMs',
+  'retention',
+  'checksPerSecond',
+  'snapshotIntervalMs',
   'clock',
 ]);
 
@@ -63,6 +73,9 @@ export function resolveOptions(options: SpillwayOptions): ResolvedOptions {
     maxConcurrentAccepts: atLeast('maxConcurrentAccepts', 1, options.maxConcurrentAccepts ?? 64),
     sourceIdleTimeoutMs: atLeast('sourceIdleTimeoutMs', 1, options.sourceIdleTimeoutMs ?? 120_000),
     closeTimeoutMs: atLeast('closeTimeoutMs', 0, options.closeTimeoutMs ?? 10_000),
+    retention: checkRetention(options.retention ?? {}),
+    checksPerSecond: atLeast('checksPerSecond', 1, options.checksPerSecond ?? 2_000),
+    snapshotIntervalMs: atLeast('snapshotIntervalMs', 1_000, options.snapshotIntervalMs ?? 3_600_000),
     clock,
   };
 }
@@ -90,6 +103,24 @@ function checkRanking(ranking: Ranking): Ranking {
   return ranking;
 }
 
+const RETENTION_OPTIONS: readonly (keyof RetentionOptions)[] = ['keepMs', 'maxAgeMs', 'evidence', 'order'];
+
+function checkRetention(given: RetentionOptions): RetentionPolicy {
+  checkKeys('retention', given, RETENTION_OPTIONS);
+  const { keepMs, maxAgeMs, evidence, order } = given;
+  if (evidence !== undefined && !EVIDENCE.includes(evidence)) {
+    throw invalid('retention.evidence', `one of ${EVIDENCE.join(', ')}`, evidence);
+  }
+  if (order !== undefined && typeof order !== 'function') throw invalid('retention.order', 'a function', order);
+  const standard = defaultRetentionPolicy;
+  return {
+    keepMs: keepMs === undefined ? standard.keepMs : atLeast('retention.keepMs', 0, keepMs),
+    maxAgeMs: maxAgeMs === undefined ? standard.maxAgeMs : atLeast('retention.maxAgeMs', 0, maxAgeMs),
+    evidence: evidence ?? standard.evidence,
+    order: order ?? standard.order,
+  };
+}
+
 const ACCEPT_OPTIONS = new Set<keyof AcceptOptions>([
   'source',
   'urgency',
@@ -114,6 +145,73 @@ export function checkAcceptOptions(options: AcceptOptions): void {
   if (transferSyntaxUid !== undefined && !(typeof transferSyntaxUid === 'string' && isStandardUid(transferSyntaxUid))) {
     throw invalid('transferSyntaxUid', 'a UID such as "1.2.840.10008.1.2"', transferSyntaxUid);
   }
+}
+
+/** Checks what `confirm` is given: what is misspelt must not be taken for "all". */
+export function checkConfirmation(given: Confirmation, known: readonly string[]): Confirmation {
+  checkKeys('confirm', given, ['arrivalIds', 'destinations', 'by', 'signal']);
+  const { arrivalIds, destinations, by } = given;
+  if (typeof by !== 'string' || by.trim() === '') throw invalid('by', 'who confirms', by);
+  if (arrivalIds !== undefined && !isTexts(arrivalIds))
+    throw invalid('arrivalIds', 'an array of arrival ids', arrivalIds);
+  if (destinations === undefined) return given;
+  if (!isTexts(destinations) || destinations.length === 0) {
+    throw invalid('destinations', 'an array of at least one id', destinations);
+  }
+  const wrong = destinations.find((id) => !known.includes(id));
+  if (wrong !== undefined) throw invalid('destinations', `ids in use, among ${known.join(', ')}`, wrong);
+  return given;
+}
+
+/** Checks what `verify` is given. */
+export function checkVerifyOptions(options: VerifyOptions): VerifyOptions {
+  checkKeys('verify', options, ['studyInstanceUid', 'maxBytesPerSecond', 'onProgress', 'signal']);
+  const { studyInstanceUid, maxBytesPerSecond, onProgress } = options;
+  checkText('studyInstanceUid', studyInstanceUid);
+  if (maxBytesPerSecond !== undefined) atLeast('maxBytesPerSecond', 1, maxBytesPerSecond);
+  if (onProgress !== undefined && typeof onProgress !== 'function')
+    throw invalid('onProgress', 'a function', onProgress);
+  return options;
+}
+
+/** Checks what `studies` is given. */
+export function checkStudyFilter<Filter extends Omit<StudyFilter, 'after' | 'limit'>>(filter: Filter): Filter {
+  const texts = ['studyInstanceUid', 'patientId', 'patientName', 'accessionNumber', 'modality'] as const;
+  checkKeys('studies', filter, [...texts, 'studyDate']);
+  for (const name of texts) checkText(name, filter[name]);
+  const { studyDate } = filter;
+  if (studyDate === undefined) return filter;
+  checkKeys('studyDate', studyDate, ['from', 'to']);
+  for (const name of ['from', 'to'] as const) {
+    const date: unknown = studyDate[name];
+    if (date !== undefined && !(typeof date === 'string' && /^\d{8}$/.test(date))) {
+      throw invalid(`studyDate.${name}`, 'a date such as "20260131"', date);
+    }
+  }
+  return filter;
+}
+
+/** Checks a span of time, in ms since the epoch. */
+export function checkSpan<Span extends { readonly from: number; readonly to: number }>(span: Span): Span {
+  checkKeys('hourlyTotals', span, ['from', 'to']);
+  for (const name of ['from', 'to'] as const) {
+    if (!Number.isSafeInteger(span[name])) throw invalid(name, 'a whole number of ms since the epoch', span[name]);
+  }
+  return span;
+}
+
+function checkKeys(name: string, given: object, known: readonly string[]): void {
+  if (typeof given !== 'object' || given === null) throw invalid(name, 'given an object', given);
+  const unknown = Object.keys(given).find((key) => !known.includes(key));
+  if (unknown !== undefined) throw invalid(name, `given only ${known.join(', ')}`, unknown);
+}
+
+function checkText(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== 'string') throw invalid(name, 'a text', value);
+}
+
+function isTexts(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((each) => typeof each === 'string');
 }
 
 function checkDestinations(destinations: unknown): readonly Destination[] {

@@ -1,27 +1,28 @@
 import type { AbortableOptions } from './domain/abort.ts';
 import type { Clock } from './domain/clock.ts';
-import type { Delivery } from './domain/delivery.ts';
+import type { Delivery, VersionRecord } from './domain/delivery.ts';
 import type { EpisodeRecord } from './domain/episode.ts';
+import type { LogEntry } from './domain/log.ts';
 import type { Receipt } from './domain/receipt.ts';
-import { SpillwayError } from './errors.ts';
-import { type ExportOptions, type ExportSummary, exportStudies } from './folders/export-studies.ts';
-import { type ImportOptions, type ImportSummary, importStudies } from './folders/import-studies.ts';
-import { GuardedEmitter } from './guarded-emitter.ts';
-import { type AcceptOptions, Intake, type Route } from './intake.ts';
+import type { SpillwayEvents } from './events.ts';
+import type { ExportOptions, ExportSummary } from './folders/export-studies.ts';
+import type { ImportOptions, ImportSummary } from './folders/import-studies.ts';
+import type { AcceptOptions, Route } from './intake.ts';
 import type { InstanceSource } from './intake-source.ts';
-import { changedRanking, checkAcceptOptions, type ResolvedOptions, resolveOptions } from './options.ts';
+import { OpenedSpillway } from './opened-spillway.ts';
+import { resolveOptions } from './options.ts';
 import { assertNoOrphans } from './orphaned-backlog.ts';
-import type { Ranking, Reclassification } from './replay/backlog-ranking.ts';
-import { DestinationReplayer } from './replay/destination-replayer.ts';
-import type { DestinationStatus, SpillwayEvents } from './replay/events.ts';
-import { type Reconciliation, reconcile } from './replay/reconciliation.ts';
-import { defaultDestinationPolicy } from './routing/destination.ts';
+import type { Reclassification } from './replay/backlog-ranking.ts';
+import type { DestinationStatus } from './replay/events.ts';
+import type { Reconciliation } from './replay/reconciliation.ts';
+import type { RetentionOptions } from './retention/policy.ts';
+import type { StorageStatus } from './retention/store-keeper.ts';
+import type { VerifyOptions, VerifyReport } from './retention/verify.ts';
 import type { ReferenceInstant } from './routing/order.ts';
-import { defaultRetryPolicy } from './routing/retry.ts';
-import type { OpenStore, Store } from './storage/store.ts';
+import type { HourlyTotal, StudyFilter, StudyRecord } from './storage/catalog.ts';
+import type { Store } from './storage/store.ts';
 import type { TierPolicy } from './tiers/policy.ts';
 import type { Destination } from './transports/transport.ts';
-
 /** What `openSpillway` is given. */
 export interface SpillwayOptions {
   /** Where instances are kept: `fileStore({ directory })`, or `memoryStore()` for trials. */
@@ -50,6 +51,15 @@ export interface SpillwayOptions {
   readonly sourceIdleTimeoutMs?: number | undefined;
   /** How long `close` waits for instances being taken in, and then for requests in flight, in ms. @default 10,000 */
   readonly closeTimeoutMs?: number | undefined;
+  /** How long verified studies stay, and what goes first where there is no room. */
+  readonly retention?: RetentionOptions | undefined;
+  /** Rows and files that the walk after each opening looks at in a second. @default 2,000 */
+  readonly checksPerSecond?: number | undefined;
+  /**
+   * The catalog is copied so often, in ms; where it is lost, what came since is known from its files alone.
+   * @default 3,600,000: an hour
+   */
+  readonly snapshotIntervalMs?: number | undefined;
   /** @default the system's */
   readonly clock?: Clock | undefined;
 }
@@ -65,13 +75,21 @@ export interface ReclassifyOptions extends AbortableOptions {
 /** How everything stands. */
 export interface SpillwayStatus {
   readonly destinations: readonly DestinationStatus[];
+  readonly storage: StorageStatus;
+}
+
+/** Who says where instances go that only their files tell of. */
+export interface Confirmation extends AbortableOptions {
+  /** Which, by arrival id. @default all that are unconfirmed */
+  readonly arrivalIds?: readonly string[] | undefined;
+  /** Ids of the destinations that they go to. @default as `route` says; it is given no source */
+  readonly destinations?: readonly string[] | undefined;
+  /** A person's name, or the program that decides; it stays on record. */
+  readonly by: string;
 }
 
 /** A delivery that was put aside, with its reason. */
 export type QuarantinedDelivery = Delivery;
-
-const PAGE_SIZE = 500;
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * Opens a spillway on a store and starts delivering what is pending in it.
@@ -147,6 +165,37 @@ export interface Spillway extends AsyncDisposable {
    */
   reclassify(change?: ReclassifyOptions): Promise<Reclassification>;
 
+  /** Studies that are held, evicted ones left out, by study UID. */
+  studies(filter?: Omit<StudyFilter, 'after' | 'limit'>): AsyncIterable<StudyRecord>;
+
+  /**
+   * Instances that only their files told of, since the catalog was lost or power failed between two syncs. They are kept
+   * and can be read, and are delivered nowhere until they are confirmed, or come again.
+   */
+  unconfirmed(): AsyncIterable<VersionRecord>;
+
+  /**
+   * Has unconfirmed instances delivered, and returns how many. What a person has discarded stays so.
+   *
+   * @throws SpillwayError `SPILLWAY_OPTION_INVALID`, `SPILLWAY_ROUTE_INVALID`, `SPILLWAY_ABORTED`
+   */
+  confirm(confirmation: Confirmation): Promise<number>;
+
+  /**
+   * Reads everything that is held again, at a bounded rate, and compares its digests; follows the chain of the event log.
+   * What is not what it was is set aside and `missing` from then on: it is quarantined where it was still to be delivered,
+   * and taken again when it comes again.
+   *
+   * @throws SpillwayError `SPILLWAY_ABORTED`
+   */
+  verify(options?: VerifyOptions): Promise<VerifyReport>;
+
+  /** The event log, oldest first: outages, quarantine, retirement, evictions, rebuilds. Its entries are chained by hashes. */
+  log(filter?: { readonly afterId?: number }): AsyncIterable<LogEntry>;
+
+  /** What was received by hour and modality, from `from` to before `to` (ms since the epoch); evicted studies included. */
+  hourlyTotals(span: { readonly from: number; readonly to: number }): AsyncIterable<HourlyTotal>;
+
   /**
    * Resolves when no destination has anything pending or unverified. An outage makes it wait; quarantined deliveries
    * do not. Aborting ends the waiting only.
@@ -193,245 +242,4 @@ export interface Spillway extends AsyncDisposable {
    * leaves its deliveries pending, to be looked up before they are sent again. Idempotent.
    */
   close(): Promise<void>;
-}
-
-class OpenedSpillway implements Spillway {
-  readonly #store: OpenStore;
-  readonly #options: ResolvedOptions;
-  readonly #intake: Intake;
-  readonly #replayers: ReadonlyMap<string, DestinationReplayer>;
-  readonly #retired = new Set<string>();
-  readonly #emitter = new GuardedEmitter();
-  readonly #waiting = new Set<() => void>();
-  readonly #closed = new AbortController();
-  #ranking: Ranking;
-  #closing: Promise<void> | undefined;
-
-  constructor(store: OpenStore, options: ResolvedOptions, lastArrivalId: string | null) {
-    this.#store = store;
-    this.#options = options;
-    const { clock } = options;
-    this.#ranking = options.ranking;
-    this.#replayers = new Map(
-      options.destinations.map((destination) => {
-        const flow = { ...defaultDestinationPolicy.flow };
-        if (destination.maxConcurrency !== undefined) flow.maxConcurrency = destination.maxConcurrency;
-        const replayer = new DestinationReplayer({
-          destination,
-          catalog: store.catalog,
-          blobs: store.blobs,
-          ranking: () => this.#ranking,
-          policy: { ...defaultDestinationPolicy, flow },
-          retry: defaultRetryPolicy,
-          clock,
-          random: Math.random,
-          emit: (name, detail) => this.#emit(name, detail),
-        });
-        return [destination.id, replayer];
-      }),
-    );
-    this.#intake = new Intake(
-      {
-        store,
-        route: options.route,
-        isRetired: (id) => this.#retired.has(id),
-        destinationIds: options.destinations.map(({ id }) => id),
-        ranking: () => this.#ranking,
-        maxInstanceBytes: options.maxInstanceBytes,
-        maxConcurrentAccepts: options.maxConcurrentAccepts,
-        sourceIdleTimeoutMs: options.sourceIdleTimeoutMs,
-        clock,
-        referenceAt: (id, now) => this.#replayers.get(id)?.referenceAt(now) ?? now,
-        onRestated: (study, urgency) => {
-          for (const replayer of this.#replayers.values()) replayer.restated(study, urgency);
-        },
-        onAccepted: (version, ranks) => {
-          for (const [id, rank] of ranks) this.#replayers.get(id)?.accepted(version.identity.studyInstanceUid, rank);
-        },
-        onFault: (error) => this.#emit('fault', { error }),
-      },
-      lastArrivalId,
-    );
-  }
-
-  async start(): Promise<void> {
-    for (const replayer of this.#replayers.values()) await replayer.start();
-  }
-
-  async accept(source: InstanceSource, options: AcceptOptions = {}): Promise<Receipt> {
-    this.#assertOpen();
-    checkAcceptOptions(options);
-    return this.#intake.accept(source, options);
-  }
-
-  async status(): Promise<SpillwayStatus> {
-    this.#assertOpen();
-    const replayers = [...this.#replayers.values()].filter(({ id }) => !this.#retired.has(id));
-    return { destinations: await Promise.all(replayers.map((replayer) => replayer.status())) };
-  }
-
-  async *episodes(filter: { readonly destinationId?: string } = {}): AsyncGenerator<EpisodeRecord> {
-    for (let afterId = 0; ; ) {
-      this.#assertOpen();
-      const page = await this.#store.catalog.episodes({ ...filter, afterId, limit: PAGE_SIZE });
-      yield* page;
-      if (page.length < PAGE_SIZE) return;
-      afterId = page.at(-1)?.id ?? afterId;
-    }
-  }
-
-  async reconciliation(episodeId: number): Promise<Reconciliation> {
-    this.#assertOpen();
-    const [episode] = await this.#store.catalog.episodes({ afterId: episodeId - 1, limit: 1 });
-    if (episode?.id !== episodeId) {
-      throw new SpillwayError('SPILLWAY_NOT_FOUND', `Expected the id of an episode, got ${episodeId}.`);
-    }
-    return reconcile(this.#store.catalog, episode, this.#ranking.policy);
-  }
-
-  async *quarantined(filter: { readonly destinationId?: string } = {}): AsyncGenerator<QuarantinedDelivery> {
-    this.#assertOpen();
-    const known = await this.#store.catalog.destinations();
-    for (const { destinationId } of known) {
-      if (filter.destinationId !== undefined && filter.destinationId !== destinationId) continue;
-      for (let afterId = 0; ; ) {
-        this.#assertOpen();
-        const page = await this.#store.catalog.deliveries({
-          destinationId,
-          state: 'quarantined',
-          afterId,
-          limit: PAGE_SIZE,
-        });
-        yield* page;
-        if (page.length < PAGE_SIZE) break;
-        afterId = page.at(-1)?.id ?? afterId;
-      }
-    }
-  }
-
-  async retireDestination(retirement: {
-    readonly id: string;
-    readonly reason: string;
-    readonly by: string;
-  }): Promise<void> {
-    this.#assertOpen();
-    const { id, reason, by } = retirement;
-    for (const [name, value] of Object.entries({ id, reason, by })) {
-      if (typeof value === 'string' && value.trim() !== '') continue;
-      throw new SpillwayError(
-        'SPILLWAY_OPTION_INVALID',
-        `Expected retireDestination({ id, reason, by }) with a text for ${name}, got ${JSON.stringify(value)}.`,
-      );
-    }
-    const known = (await this.#store.catalog.destinations()).some(({ destinationId }) => destinationId === id);
-    if (!known) throw new SpillwayError('SPILLWAY_NOT_FOUND', `Expected the id of a destination, got "${id}".`);
-    this.#retired.add(id);
-    // What was routed to it before is committed first.
-    await this.#intake.flush();
-    try {
-      await this.#store.catalog.retireDestination({ destinationId: id, reason, by, at: this.#options.clock.now() });
-    } catch (error) {
-      this.#retired.delete(id);
-      throw error;
-    }
-    // What is still in flight settles nothing any more.
-    await this.#replayers.get(id)?.stop(this.#options.closeTimeoutMs);
-  }
-
-  async reclassify(change: ReclassifyOptions = {}): Promise<Reclassification> {
-    this.#assertOpen();
-    this.#ranking = changedRanking(this.#ranking, change);
-    // What was judged by the old policy is committed first, so that it is judged again.
-    await this.#intake.flush();
-    const replayers = [...this.#replayers.values()].filter(({ id }) => !this.#retired.has(id));
-    const ranked = await Promise.all(replayers.map((replayer) => replayer.reclassify(change.signal)));
-    const sum = (key: keyof Reclassification) => ranked.reduce((total, backlog) => total + backlog[key], 0);
-    return { studies: sum('studies'), changed: sum('changed') };
-  }
-
-  async drained(options: AbortableOptions = {}): Promise<void> {
-    // The clock's timers keep no process alive, and an outage may leave nothing else that does.
-    const alive = setInterval(() => {}, MAX_TIMER_MS);
-    try {
-      await this.#untilDrained(options.signal);
-    } finally {
-      clearInterval(alive);
-    }
-  }
-
-  async #untilDrained(signal: AbortSignal | undefined): Promise<void> {
-    for (;;) {
-      if (signal?.aborted) {
-        throw new SpillwayError('SPILLWAY_ABORTED', 'Waiting was aborted by its signal.', { cause: signal.reason });
-      }
-      let wake = () => {};
-      // Before looking, so that nothing that moves meanwhile is missed.
-      const moved = new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-      this.#waiting.add(wake);
-      signal?.addEventListener('abort', wake, { once: true });
-      try {
-        const { destinations } = await this.status();
-        if (destinations.every(({ backlog }) => backlog.instances === 0)) return;
-        await moved;
-      } finally {
-        this.#waiting.delete(wake);
-        signal?.removeEventListener('abort', wake);
-      }
-    }
-  }
-
-  async exportStudies(options: ExportOptions): Promise<ExportSummary> {
-    this.#assertOpen();
-    return exportStudies({ ...this.#store, closed: this.#closed.signal }, options);
-  }
-
-  async importStudies(options: ImportOptions): Promise<ImportSummary> {
-    this.#assertOpen();
-    return importStudies({ accept: (path, how) => this.accept(path, how) }, options);
-  }
-
-  on<Name extends keyof SpillwayEvents>(name: Name, listener: (detail: SpillwayEvents[Name]) => void): this {
-    this.#emitter.on(name, listener);
-    return this;
-  }
-
-  off<Name extends keyof SpillwayEvents>(name: Name, listener: (detail: SpillwayEvents[Name]) => void): this {
-    this.#emitter.off(name, listener);
-    return this;
-  }
-
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-  }
-
-  async #close(): Promise<void> {
-    this.#wakeWaiting();
-    this.#closed.abort(new SpillwayError('SPILLWAY_CLOSED', 'The spillway was closed.'));
-    await this.#intake.close(this.#options.closeTimeoutMs);
-    await Promise.all([...this.#replayers.values()].map((replayer) => replayer.stop(this.#options.closeTimeoutMs)));
-    await this.#store.close();
-    this.#emitter.removeAllListeners();
-  }
-
-  #emit<Name extends keyof SpillwayEvents>(name: Name, detail: SpillwayEvents[Name]): void {
-    this.#emitter.emit(name, detail);
-    if (name === 'progress') this.#wakeWaiting();
-  }
-
-  #wakeWaiting(): void {
-    const waiting = [...this.#waiting];
-    this.#waiting.clear();
-    for (const wake of waiting) wake();
-  }
-
-  #assertOpen(): void {
-    if (this.#closing !== undefined) throw new SpillwayError('SPILLWAY_CLOSED', 'The spillway is closed.');
-  }
 }

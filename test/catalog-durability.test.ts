@@ -12,7 +12,7 @@ const WAL_HEADER_BYTES = 32;
 const FRAME_HEADER_BYTES = 24;
 const PAGE_BYTES = 4096;
 const FRAME_BYTES = FRAME_HEADER_BYTES + PAGE_BYTES;
-const COMMITS = 25;
+const COMMITS = 16;
 
 /** A catalog after some commits, as it lies on the disk while it is open, and how long its log was at each. */
 async function written() {
@@ -35,7 +35,7 @@ async function written() {
 
 /** Opens what a loss of power left, and says which arrivals it holds. */
 function arrivalsIn(file: string): Set<string> {
-  const database = openSqliteDatabase(file);
+  const database = openSqliteDatabase({ file });
   try {
     const versions = database.operations.versions({ limit: 1_000 });
     const [destination] = database.operations.destinations();
@@ -114,6 +114,7 @@ function offer(number: number): Acceptance {
     blobRef: arrivalId,
     receivedAt: 1,
     oddities: [],
+    presence: 'kept' as const,
   };
   const rank = { tier: 0, urgency: 'unknown', acquiredAt: 0, basis: 'dated', ageTier: 0, ruledTier: null } as const;
   return { version, attributes: {}, source: null, urgency: null, deliveries: [{ destinationId: 'pacs', rank }] };

@@ -252,7 +252,7 @@ test.each(['create', 'write', 'sync', 'link', 'makeDirectory', 'syncDirectory'] 
     let countdown = 4;
     const fail = async () => {
       countdown -= 1;
-      if (countdown === 0) throw Object.assign(new Error('ENOSPC: /home/DOE^JOHN'), { code: 'ENOSPC' });
+      if (countdown === 0) throw Object.assign(new Error('ENOSPC: /outbox/DOE^JOHN'), { code: 'ENOSPC' });
     };
     const faulty: FileSystem = {
       ...nodeFileSystem,

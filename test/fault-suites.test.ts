@@ -65,6 +65,7 @@ test('an abort that takes what was acknowledged is found', async () => {
         };
         return {
           write: (chunk) => writer.write(chunk),
+          beginSync: () => writer.beginSync(),
           place: (at) => writer.place(at),
           release: () => writer.release(),
           abort,
@@ -72,6 +73,9 @@ test('an abort that takes what was acknowledged is found', async () => {
       },
       read: (ref) => opened.blobs.read(ref),
       has: (ref) => opened.blobs.has(ref),
+      setAside: (ref) => opened.blobs.setAside(ref),
+      room: () => opened.blobs.room(),
+      list: () => opened.blobs.list(),
       remove: (ref) => opened.blobs.remove(ref),
       recover: (isKnown) => opened.blobs.recover(isKnown),
     },

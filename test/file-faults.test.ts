@@ -1,5 +1,7 @@
-import { readdir } from 'node:fs/promises';
+import { pbkdf2 } from 'node:crypto';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { readAndDigest } from '../src/dicom/data-set-digest.ts';
 import { openSpillway } from '../src/spillway.ts';
@@ -8,10 +10,12 @@ import { openFileStore } from '../src/storage/file-store.ts';
 import { syntheticInstance } from '../src/testing/synthetic.ts';
 import { temporaryDirectory } from './support/temporary-directory.ts';
 
+const derive = promisify(pbkdf2);
+
 /** Calls of the order of writing, each of which may fail. */
 const CALLS = ['create', 'write', 'size', 'sync', 'close', 'makeDirectory', 'syncDirectory', 'link'] as const;
 const CODES = ['ENOSPC', 'EDQUOT', 'EIO', 'EMFILE', 'EROFS'] as const;
-type Call = (typeof CALLS)[number] | 'unlink' | 'freeBytes';
+type Call = (typeof CALLS)[number] | 'unlink' | 'space';
 
 /** The real file system, of which one call fails once it is armed. */
 class FaultyFileSystem {
@@ -32,7 +36,7 @@ class FaultyFileSystem {
     syncDirectory: (path) => this.#try('syncDirectory', () => nodeFileSystem.syncDirectory(path)),
     link: (path, name) => this.#try('link', () => nodeFileSystem.link(path, name)),
     unlink: (path) => this.#try('unlink', () => nodeFileSystem.unlink(path)),
-    freeBytes: (path) => this.#try('freeBytes', () => nodeFileSystem.freeBytes(path)),
+    space: (path) => this.#try('space', () => nodeFileSystem.space(path)),
   };
 
   #file(file: WritableFile): WritableFile {
@@ -119,9 +123,9 @@ test('the trace that cannot be removed after the commit refuses nobody: it is to
   const { faulty, spillway, faults, filesIn, open } = await rig();
   faulty.arm('unlink', 'EIO');
   expect((await spillway.accept(instance(1))).outcome).toBe('created');
+  await spillway.close();
   expect(faults).toMatchObject([{ code: 'SPILLWAY_STORE_FAILED', cause: { code: 'EIO' } }]);
   expect(await filesIn('incoming')).toHaveLength(1);
-  await spillway.close();
   const again = await openSpillway({ store: { open }, destinations: [] });
   expect(await filesIn('incoming')).toEqual([]);
   expect((await again.accept(instance(1))).outcome).toBe('identical');
@@ -145,8 +149,24 @@ test('what was in flight and cannot be removed at the opening is a coded refusal
 
 test('free space that cannot be asked for is a coded refusal', async () => {
   const { faulty, spillway } = await rig();
-  faulty.arm('freeBytes', 'EIO');
+  faulty.arm('space', 'EIO');
   await expect(spillway.accept(instance(1))).rejects.toMatchObject({ code: 'SPILLWAY_STORE_FAILED' });
   await spillway.accept(instance(1));
   await spillway.close();
+});
+
+test('closing a file waits for what is to be written to it, and does it once', async () => {
+  const path = join(await temporaryDirectory(), 'file');
+  const file = await nodeFileSystem.create(path);
+  // The thread pool takes one after the other, and these before the write.
+  const busy = Array.from({ length: 64 }, () => derive('a', 'b', 10_000, 32, 'sha256'));
+  const written = file.write(Buffer.from('whole'), 0);
+  await Promise.all([file.close(), written, ...busy]);
+  const next = await nodeFileSystem.create(`${path}.next`);
+  // The next file has its number by now.
+  await file.close();
+  await next.sync();
+  await next.close();
+  expect((await stat(path)).size).toBe(5);
+  await expect(file.sync()).rejects.toThrow('closed');
 });

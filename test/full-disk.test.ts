@@ -1,32 +1,15 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, onTestFinished, type TestContext, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { readAndDigest } from '../src/dicom/data-set-digest.ts';
 import { openSpillway } from '../src/spillway.ts';
 import { fileStore } from '../src/storage/file-store.ts';
 import { syntheticInstance } from '../src/testing/synthetic.ts';
 import { ScriptedTransport } from './support/scripted-transport.ts';
+import { smallDisk } from './support/small-disk.ts';
 import { temporaryDirectory } from './support/temporary-directory.ts';
 
 const MIB = 1024 * 1024;
-
-/** A file system of its own, of 24 MiB. */
-async function smallDisk(context: TestContext): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'spillway-small-'));
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=24m', 'tmpfs', directory], { stdio: 'pipe' });
-  } catch {
-    await rm(directory, { recursive: true });
-    context.skip('a small file system cannot be mounted here (it takes root)');
-  }
-  onTestFinished(async () => {
-    execFileSync('umount', ['-l', directory], { stdio: 'pipe' });
-    await rm(directory, { recursive: true });
-  });
-  return directory;
-}
 
 test('a disk that runs full: new instances are refused, what was accepted is kept, delivered, and recorded', async (context) => {
   const disk = await smallDisk(context);

@@ -354,13 +354,13 @@ describe('a commit that fails', () => {
     expect(destinations[0]?.backlog.instances).toBe(0);
   });
 
-  test('a row whose bytes are gone gets them back before it is acknowledged as identical', async () => {
+  test('a row whose bytes are gone gets them back before it is acknowledged', async () => {
     const directory = await temporaryDirectory();
     const spillway = await open(fileStore({ directory }));
     const receipt = await spillway.accept(instance);
     const [file = ''] = await instanceFiles(directory);
     await rm(file);
-    expect(await spillway.accept(instance)).toMatchObject({ outcome: 'identical', arrivalId: receipt.arrivalId });
+    expect(await spillway.accept(instance)).toMatchObject({ outcome: 'restored', arrivalId: receipt.arrivalId });
     expect(await instanceFiles(directory)).toEqual([file]);
     expect(Buffer.compare(await readFile(file), instance)).toBe(0);
   });

@@ -30,7 +30,7 @@ const GATEWAY = `
 66 65 0:53 / /data rw,relatime - fuse.sshfs gate@10.0.0.8:/data rw,user_id=0,group_id=0
 67 22 0:54 / /mnt/usb rw,relatime - fuseblk /dev/sdd1 rw,user_id=0,group_id=0
 68 22 0:55 / /mnt/merged rw,relatime - fuse.mergerfs a:b rw,user_id=0
-69 22 0:56 / /home rw,relatime shared:40 - autofs systemd-1 rw,fd=45,pgrp=1,timeout=0,direct
+69 22 0:56 / /auto rw,relatime shared:40 - autofs systemd-1 rw,fd=45,pgrp=1,timeout=0,direct
 `;
 /** WSL 2: the Windows drive comes by 9p. */
 const WSL = `
@@ -110,10 +110,10 @@ test('one that cannot be looked at is judged by its name', async () => {
 test('what an automounter would mount is mounted and judged', async () => {
   let text = GATEWAY;
   const trigger = async () => {
-    text += '70 69 0:60 / /home rw,relatime - nfs 10.0.0.9:/home rw,vers=3\n';
+    text += '70 69 0:60 / /auto rw,relatime - nfs 10.0.0.9:/auto rw,vers=3\n';
   };
   const reader = recorded('', { mountInfo: async () => text, trigger });
-  expect(await networkFileSystemOf('/home/gateway/spill', reader)).toBe('nfs');
+  expect(await networkFileSystemOf('/auto/gateway/spill', reader)).toBe('nfs');
 });
 
 test('without /proc the number of the file system decides', async () => {

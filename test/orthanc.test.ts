@@ -9,7 +9,8 @@ import { readAndDigest } from '../src/dicom/data-set-digest.ts';
 import type { Clock } from '../src/domain/clock.ts';
 import type { Receipt } from '../src/domain/receipt.ts';
 import { SpillwayError } from '../src/errors.ts';
-import type { DeliveryEvent, SpillwayEvents } from '../src/replay/events.ts';
+import type { SpillwayEvents } from '../src/events.ts';
+import type { DeliveryEvent } from '../src/replay/events.ts';
 import { formatReconciliation, type Reconciliation } from '../src/replay/reconciliation.ts';
 import { openSpillway, type Spillway } from '../src/spillway.ts';
 import { fileStore } from '../src/storage/file-store.ts';
@@ -53,6 +54,11 @@ class Gateway {
     progress: [],
     drained: [],
     closed: [],
+    evicted: [],
+    full: [],
+    rebuilt: [],
+    walked: [],
+    damaged: [],
     fault: [],
   };
   /** What was accepted as `created` or `version`. */

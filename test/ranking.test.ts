@@ -334,7 +334,7 @@ test('a rank that another policy leaves as it is counts as one of that policy', 
     afterId: 0,
     limit: 1,
   });
-  const settled = { state: 'verified', evidence: 'found', attempts: 0, reason: null, notBefore: 0 } as const;
+  const settled = { state: 'verified', evidence: 'found', attempts: 0, reason: null, notBefore: 0, at: 0 } as const;
   await catalog.settle([{ deliveryId: delivery?.id ?? 0, lease: leased?.lease ?? 0, ...settled }]);
   // Nothing of it is open; the next instance still belongs to a study that is urgent.
   await offer('1.1');
@@ -595,6 +595,7 @@ async function offering() {
       blobRef: arrivalId,
       receivedAt: NOON,
       oddities: [],
+      presence: 'kept' as const,
     };
     const rank: Rank = { tier: 2, urgency: 'unknown', acquiredAt: NOON, basis: 'dated', ageTier: 2, ruledTier: null };
     const deliveries = [{ destinationId: 'pacs', rank }];

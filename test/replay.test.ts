@@ -1,6 +1,7 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Rank } from '../src/domain/rank.ts';
-import type { DestinationStatus, SpillwayEvents } from '../src/replay/events.ts';
+import type { SpillwayEvents } from '../src/events.ts';
+import type { DestinationStatus } from '../src/replay/events.ts';
 import type { Reconciliation } from '../src/replay/reconciliation.ts';
 import { ReplayWindow } from '../src/replay/replay-window.ts';
 import { openSpillway, type Spillway, type SpillwayOptions } from '../src/spillway.ts';
@@ -652,7 +653,16 @@ describe('the window', () => {
         transferSyntaxUid: '1.2.840.10008.1.2.1',
       };
       const arrivalId = `${number}`.padStart(16, '0');
-      const version = { arrivalId, identity, digest: uid, bytes: 1, blobRef: uid, receivedAt: NOON, oddities: [] };
+      const version = {
+        arrivalId,
+        identity,
+        digest: uid,
+        bytes: 1,
+        blobRef: uid,
+        receivedAt: NOON,
+        oddities: [],
+        presence: 'kept' as const,
+      };
       await catalog.accept([
         { version, attributes: {}, source: null, urgency: null, deliveries: [{ destinationId: 'pacs', rank }] },
       ]);
@@ -678,7 +688,7 @@ describe('the window', () => {
     await window.take(NOON, bounds);
     const [delivery] = taken?.deliveries ?? [];
     const lease = taken?.study.lease ?? -1;
-    const outcome = { state: 'verified', evidence: 'found', attempts: 0, reason: null, notBefore: 0 } as const;
+    const outcome = { state: 'verified', evidence: 'found', attempts: 0, reason: null, notBefore: 0, at: 0 } as const;
     expect(await catalog.settle([{ deliveryId: delivery?.id ?? -1, lease, ...outcome }])).toEqual([]);
   });
 });
@@ -699,7 +709,16 @@ test('a study that an arrival displaced while others were paged is not handed ou
       sopClassUid: '1.2.840.10008.5.1.4.1.1.2',
       transferSyntaxUid: '1.2.840.10008.1.2.1',
     };
-    const version = { arrivalId, identity, digest: study, bytes: 1, blobRef: study, receivedAt: NOON, oddities: [] };
+    const version = {
+      arrivalId,
+      identity,
+      digest: study,
+      bytes: 1,
+      blobRef: study,
+      receivedAt: NOON,
+      oddities: [],
+      presence: 'kept' as const,
+    };
     const deliveries = [{ destinationId: 'pacs', rank }];
     await catalog.accept([{ version, attributes: {}, source: null, urgency: null, deliveries }]);
     return rank;

@@ -12,17 +12,17 @@ import { storeContract } from '../src/testing/store-contract.ts';
 import { temporaryDirectory } from './support/temporary-directory.ts';
 
 describe('fileStore keeps the contract', () => {
-  storeContract({
-    test,
-    makeStore: async () => {
-      const directory = await mkdtemp(join(tmpdir(), 'spillway-store-'));
-      return { store: fileStore({ directory }), dispose: () => rm(directory, { recursive: true, force: true }) };
-    },
-  });
+  const makeStore = async (limits: { readonly maxBytes?: number } = {}) => {
+    const directory = await mkdtemp(join(tmpdir(), 'spillway-store-'));
+    const store = fileStore({ directory, ...limits });
+    return { store, dispose: () => rm(directory, { recursive: true, force: true }) };
+  };
+  storeContract({ test, makeStore, makeBoundedStore: (maxBytes) => makeStore({ maxBytes }) });
 });
 
 describe('memoryStore keeps the contract', () => {
-  storeContract({ test, makeStore: async () => ({ store: memoryStore(), dispose: async () => {} }) });
+  const makeStore = async (maxBytes?: number) => ({ store: memoryStore({ maxBytes }), dispose: async () => {} });
+  storeContract({ test, makeStore: () => makeStore(), makeBoundedStore: makeStore });
 });
 
 describe('fileStore and its directory', () => {
@@ -125,10 +125,9 @@ describe('fileStore and its directory', () => {
     await store.close();
     await mkdir(join(directory, 'studies', '1.2'), { recursive: true });
     await rm(join(directory, 'catalog.sqlite'));
-    await expect(fileStore({ directory }).open()).rejects.toMatchObject({
-      code: 'SPILLWAY_STORE_FORMAT',
-      message: expect.stringContaining('catalog.sqlite'),
-    });
+    const opened = await fileStore({ directory }).open();
+    expect(opened.rebuilt).toEqual({ snapshot: null, damaged: null });
+    await opened.close();
   });
 
   test('files are 0600 and directories 0700', async () => {

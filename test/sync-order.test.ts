@@ -8,6 +8,7 @@ import { needPeer } from './support/skip.ts';
 import { temporaryDirectory } from './support/temporary-directory.ts';
 
 const CHILD = fileURLToPath(new URL('./support/traced-child.ts', import.meta.url));
+const UNLINK = 'unlink incoming file';
 const CALLS = 'fsync,fdatasync,link,linkat,mkdir,mkdirat,unlink,unlinkat,write';
 
 test('the system is asked for every sync, in the order of writing, before an instance is acknowledged', async (context) => {
@@ -20,7 +21,10 @@ test('the system is asked for every sync, in the order of writing, before an ins
   if (/ptrace.*(not permitted|not implemented)/i.test(stderr)) context.skip('this machine does not allow tracing');
   expect(status, stderr).toBe(0);
 
-  const steps = (await readFile(log, 'utf8')).split('\n').flatMap((line) => stepOf(line, store) ?? []);
+  const all = (await readFile(log, 'utf8')).split('\n').flatMap((line) => stepOf(line, store) ?? []);
+  expectTracesToOutliveCommits(all);
+  // Nobody waits for the trace to go.
+  const steps = all.filter((step) => step !== UNLINK);
   const acknowledged = steps.flatMap((step, index) => (step === 'acknowledged' ? [index] : []));
   expect(acknowledged).toHaveLength(3);
   for (const [number, end] of acknowledged.entries()) {
@@ -36,10 +40,20 @@ test('the system is asked for every sync, in the order of writing, before an ins
       `link ${study}/1.2.${number + 1}.1`,
       `sync ${study}/1.2.${number + 1}.1`,
       'sync catalog',
-      'unlink incoming file',
     ]);
   }
 });
+
+function expectTracesToOutliveCommits(steps: readonly string[]): void {
+  const unlinked = steps.flatMap((step, index) => (step === UNLINK ? [index] : []));
+  expect(unlinked).toHaveLength(3);
+  const linked = steps.flatMap((step, index) => (step.startsWith('link ') ? [index] : []));
+  for (const [number, begin] of linked.entries()) {
+    const committed = steps.indexOf('sync catalog', begin);
+    expect(committed).toBeGreaterThan(begin);
+    expect(unlinked[number]).toBeGreaterThan(committed);
+  }
+}
 
 /** A call as a step of the order of writing, or undefined for one that is no part of it. */
 function stepOf(line: string, store: string): string | undefined {
@@ -58,6 +72,6 @@ function stepOf(line: string, store: string): string | undefined {
   if (last === undefined) return undefined;
   if (call.startsWith('mkdir')) return `make ${last}`;
   if (call.startsWith('link')) return `link ${last.slice(0, last.lastIndexOf('/'))}`;
-  if (call.startsWith('unlink') && last.startsWith('incoming/')) return 'unlink incoming file';
+  if (call.startsWith('unlink') && last.startsWith('incoming/')) return UNLINK;
   return undefined;
 }

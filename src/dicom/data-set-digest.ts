@@ -36,10 +36,7 @@ export async function readAndDigest(
   let dataSet: Uint8Array[] = [];
   const reader = new DicomReader({
     transferSyntaxUid: options.transferSyntaxUid,
-    onDataSet: (bytes) => {
-      hash.update(bytes);
-      dataSet.push(bytes);
-    },
+    onDataSet: (bytes) => dataSet.push(bytes),
   });
   const pieces = new FilePieces(reader);
   let bytes = 0;
@@ -50,14 +47,19 @@ export async function readAndDigest(
       await options.onFile?.(piece);
     }
   };
+  /** Writing goes on in another thread meanwhile. */
+  const digestWhile = async (passing: Promise<void>) => {
+    for (const piece of dataSet) hash.update(piece);
+    await passing;
+  };
   for await (const chunk of source) {
     dataSet = [];
     await reader.push(chunk);
-    await pass(pieces.next(chunk, dataSet));
+    await digestWhile(pass(pieces.next(chunk, dataSet)));
   }
   dataSet = [];
   const header = await reader.end();
-  await pass(pieces.last(dataSet, header.identity));
+  await digestWhile(pass(pieces.last(dataSet, header.identity)));
   return { header, digest: hash.digest('hex'), bytes };
 }
 

@@ -19,6 +19,13 @@ export type VerifyLevel = Extract<Evidence, 'answered' | 'found' | 'compared'>;
  */
 export type DeliveryState = 'pending' | 'sent' | 'verified' | 'quarantined' | 'discarded';
 
+/**
+ * Whether the bytes of a version are here. `kept`: they are. `unconfirmed`: they are, but only the file tells of it, so
+ * that nobody knows where it goes. `evicting`, `evicted`: they were verified everywhere and made room. `missing`: they are
+ * gone, and nobody has evicted them.
+ */
+export type Presence = 'kept' | 'unconfirmed' | 'evicting' | 'evicted' | 'missing';
+
 /** One distinct data set received under a SOP Instance UID. */
 export interface VersionRecord {
   /** Sorts by arrival; unique in a store. */
@@ -34,6 +41,7 @@ export interface VersionRecord {
   readonly receivedAt: number;
   /** What was odd about the instance as it came; see `Oddity`. */
   readonly oddities: readonly string[];
+  readonly presence: Presence;
 }
 
 /** One version × one destination: what replay works on. */

@@ -7,3 +7,13 @@ export interface InstanceIdentity {
   /** The transfer syntax that the data set is encoded in; it belongs to a version's identity. */
   readonly transferSyntaxUid: string;
 }
+
+export function isSameIdentity(a: InstanceIdentity, b: InstanceIdentity): boolean {
+  return (
+    a.studyInstanceUid === b.studyInstanceUid &&
+    a.seriesInstanceUid === b.seriesInstanceUid &&
+    a.sopInstanceUid === b.sopInstanceUid &&
+    a.sopClassUid === b.sopClassUid &&
+    a.transferSyntaxUid === b.transferSyntaxUid
+  );
+}

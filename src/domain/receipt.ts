@@ -6,10 +6,12 @@ export interface Receipt {
   /**
    * `created`: first data set under its SOP Instance UID. `identical`: this data set was accepted before; nothing was
    * added. `version`: another data set stands under the same SOP Instance UID; both are kept and delivered in turn.
+   * `restored`: it was accepted before, but had been evicted or lost, or only its file told of it; it is kept again, and
+   * delivered again.
    */
-  readonly outcome: 'created' | 'identical' | 'version';
+  readonly outcome: 'created' | 'identical' | 'version' | 'restored';
   readonly identity: InstanceIdentity;
-  /** Sorts by arrival; names this version in the store. For `identical` it is that of the version that stands. */
+  /** Sorts by arrival; names this version in the store. For `identical` and `restored` it is that of the version that stands. */
   readonly arrivalId: string;
   /** SHA-256 (hex) of the data set as encoded, without preamble and file meta. */
   readonly digest: string;

@@ -37,7 +37,7 @@ export type ImportedFile =
 
 /** How many files came to each outcome. */
 export interface ImportSummary extends Readonly<Record<ImportedFile['outcome'], number>> {
-  /** Length of everything `created` or `version`. */
+  /** Length of everything `created`, `version` or `restored`. */
   readonly bytes: number;
 }
 
@@ -50,6 +50,7 @@ const OPTIONS: readonly (keyof ImportOptions)[] = ['directory', 'source', 'urgen
 const ENDS_ALL: ReadonlySet<SpillwayErrorCode> = new Set([
   'SPILLWAY_STORE_FULL',
   'SPILLWAY_STORE_FAILED',
+  'SPILLWAY_STORE_DAMAGED',
   'SPILLWAY_STORE_LOCKED',
   'SPILLWAY_OPTION_INVALID',
   'SPILLWAY_ABORTED',
@@ -67,13 +68,14 @@ export async function importStudies(ports: ImportPorts, options: ImportOptions):
   const { concurrency = DEFAULT_CONCURRENCY, onFile, signal } = options;
   throwIfAborted(signal);
   const importer = new Importer(ports, options);
-  const counts = { created: 0, version: 0, identical: 0, refused: 0, skipped: 0, bytes: 0 };
+  const counts = { created: 0, version: 0, restored: 0, identical: 0, refused: 0, skipped: 0, bytes: 0 };
   try {
     const imported = inParallel(walkDirectory(options.directory), concurrency, (entry) => importer.import(entry));
     for await (const file of imported) {
       if (file === undefined) continue;
       counts[file.outcome] += 1;
-      if (file.outcome === 'created' || file.outcome === 'version') counts.bytes += file.receipt.bytes;
+      if (['created', 'version', 'restored'].includes(file.outcome) && 'receipt' in file)
+        counts.bytes += file.receipt.bytes;
       await onFile?.(file);
     }
     return counts;

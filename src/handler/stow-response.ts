@@ -31,6 +31,7 @@ const REASONS: Readonly<Record<SpillwayErrorCode, number>> = {
   // Out of resources is what senders wait and try again after, without giving the instance up.
   SPILLWAY_STORE_FULL: FAILURE.outOfResources,
   SPILLWAY_STORE_FAILED: FAILURE.outOfResources,
+  SPILLWAY_STORE_DAMAGED: FAILURE.outOfResources,
   SPILLWAY_STORE_LOCKED: FAILURE.outOfResources,
   SPILLWAY_CLOSED: FAILURE.outOfResources,
   SPILLWAY_ABORTED: FAILURE.outOfResources,

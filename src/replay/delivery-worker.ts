@@ -1,5 +1,6 @@
 import type { Clock } from '../domain/clock.ts';
 import type { Delivery } from '../domain/delivery.ts';
+import { SpillwayError } from '../errors.ts';
 import type { DestinationEvent } from '../routing/destination.ts';
 import {
   afterLookUp,
@@ -12,8 +13,7 @@ import {
 } from '../routing/retry.ts';
 import type { Catalog, Settlement } from '../storage/catalog.ts';
 import { GroupCommit } from '../storage/group-commit.ts';
-import type { SendOutcome } from '../transports/transport.ts';
-import type { DestinationSender } from './destination-sender.ts';
+import type { DestinationSender, SendResult } from './destination-sender.ts';
 import type { Emit } from './events.ts';
 import type { ReplayWindow, WindowStudy, WorkBatch } from './replay-window.ts';
 import { eventOfSend, isTrialAlive } from './request-verdict.ts';
@@ -100,11 +100,7 @@ export class DeliveryWorker {
     if (event !== undefined) this.#options.dispatch(event);
   }
 
-  #decide(
-    deliveries: readonly Delivery[],
-    results: readonly { readonly outcome: SendOutcome }[],
-    alone: boolean,
-  ): readonly Decision[] {
+  #decide(deliveries: readonly Delivery[], results: readonly SendResult[], alone: boolean): readonly Decision[] {
     const stored = results.filter(({ outcome }) => outcome.kind === 'stored').length;
     const request = { alone, othersStored: stored > 0 };
     const decisions = deliveries.map((delivery, index) => {
@@ -136,16 +132,20 @@ export class DeliveryWorker {
       if (held === null || held === 'absent' || held.digest !== witness.digest) return;
       if (held.transferSyntaxUid !== witness.identity.transferSyntaxUid) return;
       const results = await sender.send([witness], signal);
-      if (outcomeAt(results, 0).kind === 'stored') this.#stored += 1;
+      const { kind } = outcomeAt(results, 0);
+      if (kind === 'stored') this.#stored += 1;
+      // It was verified, and may have made room since.
+      if (kind === 'unreadable') this.#witness = undefined;
       const event = eventOfSend(results);
       if (event !== undefined) this.#options.dispatch(event);
     } catch (error) {
-      if (!signal.aborted) this.#options.onFault(error);
+      if (error instanceof SpillwayError && error.code === 'SPILLWAY_NOT_FOUND') this.#witness = undefined;
+      else if (!signal.aborted) this.#options.onFault(error);
     }
   }
 
   /** Counts a failure that may be the delivery's own; what fails in company or with the destination does not count. */
-  #trouble(deliveryId: number, outcome: SendOutcome, alone: boolean): TroubleView {
+  #trouble(deliveryId: number, outcome: SendResult['outcome'], alone: boolean): TroubleView {
     const before = this.#troubles.get(deliveryId) ?? { failures: 0, whileOthersStored: 0, stored: this.#stored };
     const counts =
       outcome.kind === 'refused' || (alone && ['push-back', 'ambiguous', 'unanswered'].includes(outcome.kind));
@@ -177,17 +177,14 @@ export class DeliveryWorker {
   }
 
   /** Asks about instances of which the destination's answer said nothing: what it shows it has. */
-  async #clarify<Result extends { readonly outcome: SendOutcome; readonly local: boolean }>(
-    deliveries: readonly Delivery[],
-    results: readonly Result[],
-  ): Promise<readonly Result[]> {
+  async #clarify(deliveries: readonly Delivery[], results: readonly SendResult[]): Promise<readonly SendResult[]> {
     const silent = deliveries.filter((_, index) => outcomeAt(results, index).kind === 'unanswered');
     if (silent.length === 0) return results;
     const answers = await this.#options.sender.ask(silent, this.#options.signal);
     return results.map((result, index) => {
       const answer = answers.get(deliveries[index]?.id ?? -1);
       if (answer !== 'found' && answer !== 'equal') return result;
-      return { ...result, outcome: { kind: 'duplicate', reason: 'it answered nothing of it, but shows it' } };
+      return { outcome: { kind: 'duplicate', reason: 'it answered nothing of it, but shows it' } };
     });
   }
 
@@ -272,6 +269,7 @@ export class DeliveryWorker {
         attempts,
         reason,
         notBefore: delayMs > 0 ? now + delayMs : 0,
+        at: now,
       });
     } catch (error) {
       this.#lookUpFirst.add(delivery.id);
@@ -302,9 +300,10 @@ export class DeliveryWorker {
 
   /**
    * One real instance, to see whether storage is alive. What it comes to also counts for its delivery, unless the
-   * destination is held to be at fault.
+   * destination is held to be at fault. `alive` is null where the instance could not be read here, so that another one is
+   * to be tried.
    */
-  async trial(work: WorkBatch): Promise<{ readonly alive: boolean; readonly reason: string }> {
+  async trial(work: WorkBatch): Promise<{ readonly alive: boolean | null; readonly reason: string }> {
     const { study } = work;
     const deliveries = await this.#withoutArrived(work);
     const delivery = deliveries?.[0];
@@ -313,10 +312,12 @@ export class DeliveryWorker {
     const results = await this.#attempt(study, deliveries);
     if (results === undefined) return { alive: false, reason: 'the transport failed' };
     const outcome = outcomeAt(results, 0);
-    const alive = isTrialAlive(outcome);
-    const decisions: readonly Decision[] = alive
-      ? this.#decide(deliveries, results, true)
-      : [{ do: 'requeue', lookUpFirst: outcome.kind !== 'refused', company: 'any' }];
+    const isUnreadable = outcome.kind === 'unreadable';
+    const alive = isUnreadable ? null : isTrialAlive(outcome);
+    const decisions: readonly Decision[] =
+      alive !== false
+        ? this.#decide(deliveries, results, true)
+        : [{ do: 'requeue', lookUpFirst: outcome.kind !== 'refused', company: 'any' }];
     await this.#apply(study, deliveries, decisions);
     return { alive, reason: 'reason' in outcome ? outcome.reason : 'it stores' };
   }
@@ -326,6 +327,6 @@ function isUnanswered(results: ReadonlyMap<number, LookUpResult>): boolean {
   return [...results.values()].every((result) => result === 'unknown');
 }
 
-function outcomeAt(results: readonly { readonly outcome: SendOutcome }[], index: number): SendOutcome {
+function outcomeAt(results: readonly SendResult[], index: number): SendResult['outcome'] {
   return results[index]?.outcome ?? { kind: 'ambiguous', reason: 'no outcome' };
 }

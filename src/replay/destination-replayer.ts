@@ -12,7 +12,6 @@ import {
   stepDestination,
 } from '../routing/destination.ts';
 import type { RetryPolicy } from '../routing/retry.ts';
-import type { BlobStore } from '../storage/blob-store.ts';
 import type { Catalog } from '../storage/catalog.ts';
 import type { Destination } from '../transports/transport.ts';
 import { Alarms } from './alarms.ts';
@@ -20,7 +19,7 @@ import { BacklogRanker, type Ranking, type Reclassification } from './backlog-ra
 import { Changes } from './changes.ts';
 import { Delayed } from './delayed.ts';
 import { DeliveryWorker } from './delivery-worker.ts';
-import { DestinationSender } from './destination-sender.ts';
+import { DestinationSender, type ReadDelivery } from './destination-sender.ts';
 import { EpisodeKeeper } from './episode-keeper.ts';
 import type { DestinationStatus, Emit } from './events.ts';
 import { RateMeter } from './rate-meter.ts';
@@ -39,7 +38,7 @@ const AGEING_INTERVAL_MS = 10 * 60_000;
 export interface ReplayerOptions {
   readonly destination: Destination;
   readonly catalog: Catalog;
-  readonly blobs: BlobStore;
+  readonly read: ReadDelivery;
   /** As it is at present. */
   readonly ranking: () => Ranking;
   readonly policy: DestinationPolicy;
@@ -64,6 +63,8 @@ export class DestinationReplayer {
   readonly #queue = new PQueue({ concurrency: 1 });
   readonly #rate = new RateMeter();
   readonly #abort = new AbortController();
+  /** Aborted as soon as it is to stop: nobody waits for another try then. */
+  readonly #ending = new AbortController();
   readonly #alarms: Alarms;
   readonly #progress: Delayed;
   readonly #ageing: Delayed;
@@ -85,11 +86,11 @@ export class DestinationReplayer {
   #stopping = false;
 
   constructor(options: ReplayerOptions) {
-    const { destination, catalog, blobs } = options;
+    const { destination, catalog, read } = options;
     this.#options = options;
     this.id = destination.id;
     const verify = destination.verify ?? (destination.transport.supports.lookUp ? 'found' : 'answered');
-    const sender = new DestinationSender(destination.transport, verify, blobs);
+    const sender = new DestinationSender(destination.transport, verify, read);
     this.#window = new ReplayWindow({
       catalog,
       destinationId: this.id,
@@ -125,7 +126,7 @@ export class DestinationReplayer {
     this.#ageing = new Delayed({ ...shared, delayMs: AGEING_INTERVAL_MS, run: () => this.#rankAgain() });
     this.#changes = new Changes({
       clock: options.clock,
-      signal: this.#abort.signal,
+      signal: this.#ending.signal,
       retryAfterMs: STORE_FAILURE_PAUSE_MS,
       isStopping: () => this.#stopping,
       onFault: (error) => this.#fault(error),
@@ -178,6 +179,12 @@ export class DestinationReplayer {
     return ranked;
   }
 
+  /** Whether nothing can be sent now, as far as is known. */
+  get isDown(): boolean {
+    const { phase } = this.#state.health;
+    return phase === 'down' || phase === 'probing';
+  }
+
   referenceAt(now: number): number {
     return this.#episodes.referenceAt(now);
   }
@@ -222,6 +229,7 @@ export class DestinationReplayer {
    */
   async stop(graceMs: number): Promise<void> {
     this.#stopping = true;
+    this.#ending.abort();
     this.#alarms.stop();
     this.#progress.stop();
     this.#ageing.stop();
@@ -365,15 +373,25 @@ export class DestinationReplayer {
       }
       // Those that wait for another try too: they may be all there is to try.
       const due = now + this.#options.retry.maxRetryMs;
-      const candidate = await this.#inWindow.run(() => this.#window.takeTrial(due, (id) => this.#tried.has(id)));
-      if (candidate === undefined) {
-        ended(true, 'it answers, and there is nothing to try');
+      const unreadable = new Set<number>();
+      for (;;) {
+        const candidate = await this.#inWindow.run(() => this.#window.takeTrial(due, (id) => this.#tried.has(id)));
+        if (candidate === undefined) {
+          ended(true, 'it answers, and there is nothing to try');
+          return;
+        }
+        for (const { id } of candidate.deliveries) this.#tried.add(id);
+        const { alive, reason } = await this.#worker.trial(candidate);
+        await this.#releaseIdle();
+        // What cannot be read here says nothing of the destination: the next one may. One that comes again is the last.
+        const isKnown = candidate.deliveries.some(({ id }) => unreadable.has(id));
+        if (alive === null && !isKnown && !this.#stopping) {
+          for (const { id } of candidate.deliveries) unreadable.add(id);
+          continue;
+        }
+        ended(alive === true, reason);
         return;
       }
-      for (const { id } of candidate.deliveries) this.#tried.add(id);
-      const { alive, reason } = await this.#worker.trial(candidate);
-      await this.#releaseIdle();
-      ended(alive, reason);
     } catch (error) {
       this.#fault(error);
       // That says nothing of the destination, so it is not held against it.

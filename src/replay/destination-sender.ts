@@ -1,46 +1,49 @@
 import type { Delivery, VerifyLevel } from '../domain/delivery.ts';
-import { messageOf } from '../errors.ts';
+import { messageOf, SpillwayError } from '../errors.ts';
 import { type LookUpResult, neededEvidence } from '../routing/retry.ts';
-import type { BlobStore } from '../storage/blob-store.ts';
 import type { SendOutcome, Transport } from '../transports/transport.ts';
+
+/** The stored file of a delivery; fails rather than give bytes that are not those that came. */
+export type ReadDelivery = (delivery: Delivery) => AsyncIterable<Uint8Array>;
+
+/**
+ * What became of one delivery. `unreadable`: its bytes could not be read here, which says nothing about the destination;
+ * `isLost`: they are gone, or not what they were, and will not be read another time.
+ */
+export interface SendResult {
+  readonly outcome: SendOutcome | { readonly kind: 'unreadable'; readonly reason: string; readonly isLost: boolean };
+}
 
 /** Carries sends and questions out over a transport, and says what they came to. It decides nothing. */
 export class DestinationSender {
   readonly transport: Transport;
   readonly verify: VerifyLevel;
-  readonly #blobs: BlobStore;
+  readonly #read: ReadDelivery;
 
-  constructor(transport: Transport, verify: VerifyLevel, blobs: BlobStore) {
+  constructor(transport: Transport, verify: VerifyLevel, read: ReadDelivery) {
     this.transport = transport;
     this.verify = verify;
-    this.#blobs = blobs;
+    this.#read = read;
   }
 
-  /**
-   * One outcome for each delivery. `local` marks those whose bytes could not be read here: that says nothing about the
-   * destination.
-   */
-  async send(
-    deliveries: readonly Delivery[],
-    signal: AbortSignal,
-  ): Promise<readonly { readonly outcome: SendOutcome; readonly local: boolean }[]> {
-    const unreadable = new Map<number, string>();
+  /** One outcome for each delivery. */
+  async send(deliveries: readonly Delivery[], signal: AbortSignal): Promise<readonly SendResult[]> {
+    const unreadable = new Map<number, unknown>();
     const outcomes = await this.transport.send(
       deliveries.map((delivery) => ({
         identity: delivery.identity,
         bytes: delivery.bytes,
-        open: () =>
-          watched(this.#blobs.read(delivery.blobRef), (error) => unreadable.set(delivery.id, messageOf(error))),
+        open: () => watched(this.#read(delivery), (error) => unreadable.set(delivery.id, error)),
       })),
       signal,
     );
     return deliveries.map((delivery, index) => {
-      const reason = unreadable.get(delivery.id);
-      if (reason !== undefined) {
-        return { outcome: { kind: 'refused', reason: `cannot be read here: ${reason}`, mayRetry: true }, local: true };
+      const error = unreadable.get(delivery.id);
+      if (error !== undefined) {
+        const reason = `cannot be read here: ${messageOf(error)}`;
+        return { outcome: { kind: 'unreadable', reason, isLost: isLost(error) } };
       }
-      const outcome = outcomes[index] ?? { kind: 'ambiguous', reason: 'the transport gave no outcome' };
-      return { outcome, local: false };
+      return { outcome: outcomes[index] ?? { kind: 'ambiguous', reason: 'the transport gave no outcome' } };
     });
   }
 
@@ -74,6 +77,10 @@ export class DestinationSender {
     const { transferSyntaxUid } = delivery.identity;
     return held.digest === delivery.digest && held.transferSyntaxUid === transferSyntaxUid ? 'equal' : 'different';
   }
+}
+
+function isLost(error: unknown): boolean {
+  return error instanceof SpillwayError && ['SPILLWAY_NOT_FOUND', 'SPILLWAY_STORE_DAMAGED'].includes(error.code);
 }
 
 async function* watched(

@@ -53,7 +53,7 @@ export interface DeliveryEvent {
 }
 
 /** Events by name, each with what its listeners are given. Instants are ms since the epoch. */
-export interface SpillwayEvents {
+export interface ReplayEvents {
   /** A destination's health changed. */
   readonly health: HealthEventDetail;
   /** An outage was declared: once an episode. */
@@ -75,4 +75,4 @@ export interface SpillwayEvents {
 }
 
 /** Tells whoever listens. */
-export type Emit = <Name extends keyof SpillwayEvents>(name: Name, detail: SpillwayEvents[Name]) => void;
+export type Emit = <Name extends keyof ReplayEvents>(name: Name, detail: ReplayEvents[Name]) => void;

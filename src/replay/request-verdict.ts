@@ -1,11 +1,9 @@
 import type { DestinationEvent } from '../routing/destination.ts';
-import type { SendOutcome } from '../transports/transport.ts';
+import type { SendResult } from './destination-sender.ts';
 
 /** What a request's outcomes say about the destination, if anything. */
-export function eventOfSend(
-  results: readonly { readonly outcome: SendOutcome; readonly local: boolean }[],
-): DestinationEvent | undefined {
-  const outcomes = results.filter((result) => !result.local).map((result) => result.outcome);
+export function eventOfSend(results: readonly SendResult[]): DestinationEvent | undefined {
+  const outcomes = results.flatMap(({ outcome }) => (outcome.kind === 'unreadable' ? [] : [outcome]));
   // A definite answer about an instance proves that storage is alive, also when it is a refusal, and whatever it asks
   // of another one.
   if (outcomes.some(isDefinite)) return { type: 'success' };
@@ -23,10 +21,10 @@ export function eventOfSend(
 }
 
 /** Whether a trial shows that storage is alive. A refusal that may lie in the destination itself never does. */
-export function isTrialAlive(outcome: SendOutcome): boolean {
+export function isTrialAlive(outcome: SendResult['outcome']): boolean {
   return isDefinite(outcome) || outcome.kind === 'push-back';
 }
 
-function isDefinite(outcome: SendOutcome): boolean {
+function isDefinite(outcome: SendResult['outcome']): boolean {
   return outcome.kind === 'stored' || outcome.kind === 'duplicate' || (outcome.kind === 'refused' && !outcome.mayRetry);
 }

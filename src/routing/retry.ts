@@ -80,7 +80,9 @@ export type Decision =
 export type OutcomeView =
   | { readonly kind: 'stored' }
   | { readonly kind: 'duplicate' | 'push-back' | 'unreachable' | 'ambiguous' | 'unanswered'; readonly reason: string }
-  | { readonly kind: 'refused'; readonly reason: string; readonly mayRetry: boolean };
+  | { readonly kind: 'refused'; readonly reason: string; readonly mayRetry: boolean }
+  /** Its bytes could not be read here; `isLost`: nor will they be another time. */
+  | { readonly kind: 'unreadable'; readonly reason: string; readonly isLost: boolean };
 
 /** The evidence that settles a delivery: a query proves a UID, not a version, so further versions need `compared`. */
 export function neededEvidence(delivery: DeliveryView, view: EvidenceView): VerifyLevel {
@@ -128,6 +130,8 @@ export function afterSend(
         return settle('quarantined', 'accepted', attempts + 1, outcome.reason);
       }
       return later(1, outcome.reason);
+    case 'unreadable':
+      return outcome.isLost ? settle('quarantined', 'accepted', attempts, outcome.reason) : later(0, outcome.reason);
     case 'unreachable':
       return { do: 'requeue', lookUpFirst: false, company: 'any' };
     case 'push-back':

@@ -1,5 +1,6 @@
-import type { Delivery, DeliveryState, Evidence, VersionRecord } from '../domain/delivery.ts';
+import type { Delivery, DeliveryState, Evidence, Presence, VersionRecord } from '../domain/delivery.ts';
 import type { EpisodeCounts, EpisodeRecord } from '../domain/episode.ts';
+import type { LogDetail, LogEntry } from '../domain/log.ts';
 import type { Rank, Urgency } from '../domain/rank.ts';
 
 /** One instance whose bytes are durable, offered to the catalog. */
@@ -19,11 +20,118 @@ export interface Acceptance {
 export interface AcceptanceResult {
   /**
    * `created`: first data set under this SOP Instance UID. `version`: another one stands under it already.
-   * `identical`: SOP Instance UID, transfer syntax and digest are known; nothing was recorded.
+   * `identical`: SOP Instance UID, transfer syntax and digest are known; nothing was recorded. `restored`: they are, but
+   * its bytes were not here, or nobody had confirmed it: now it is kept, and delivered as routed.
    */
-  readonly outcome: 'created' | 'identical' | 'version';
-  /** The version that stands: the one offered, or for `identical` the one that was there. */
+  readonly outcome: 'created' | 'identical' | 'version' | 'restored';
+  /** The version that stands: the one offered, or for `identical` and `restored` the one that was there. */
   readonly version: VersionRecord;
+  /** Where it is delivered to because of this acceptance. */
+  readonly destinations: readonly string[];
+}
+
+/** A study of which something is held: what a search answers with. Values are those of the last version that had one. */
+export interface StudyRecord {
+  readonly studyInstanceUid: string;
+  readonly patientId: string | null;
+  /** As in the data set, component groups included (PS3.5 section 6.2.1). */
+  readonly patientName: string | null;
+  readonly accessionNumber: string | null;
+  /** DA: YYYYMMDD. */
+  readonly studyDate: string | null;
+  readonly studyDescription: string | null;
+  /** Of all its instances, ascending. */
+  readonly modalities: readonly string[];
+  /** Versions whose bytes are here. */
+  readonly instances: number;
+  readonly bytes: number;
+  /** Open deliveries of the study, to all destinations. */
+  readonly openDeliveries: number;
+  /** ms since the epoch. */
+  readonly firstReceivedAt: number;
+  readonly lastReceivedAt: number;
+}
+
+/** What a search for studies goes by; all that is given must hold. */
+export interface StudyFilter {
+  readonly studyInstanceUid?: string;
+  readonly patientId?: string;
+  /** Case-insensitive; `*` stands for any text, `?` for one character (PS3.4 section C.2.2.2.4). */
+  readonly patientName?: string;
+  readonly accessionNumber?: string;
+  /** DA: YYYYMMDD, both ends included. */
+  readonly studyDate?: { readonly from?: string; readonly to?: string };
+  /** One of the study's modalities. */
+  readonly modality?: string;
+  /** Studies from after this study UID. */
+  readonly after?: string;
+  readonly limit: number;
+}
+
+/** What must hold of a study before it may be evicted, besides that all of it is verified. */
+export interface EvictionTerms {
+  /** Every verified delivery has at least this evidence. */
+  readonly evidence: Evidence;
+  /** Nothing of it was received at or after this instant, ms since the epoch. */
+  readonly receivedBefore: number;
+}
+
+/** How much a catalog knows to be held. */
+export interface Holdings {
+  /** Versions whose bytes are here. */
+  readonly instances: number;
+  readonly bytes: number;
+  /** Of them, those that only their files told of. */
+  readonly unconfirmed: number;
+  /** Versions whose bytes are gone, and nobody has evicted them. */
+  readonly missing: number;
+}
+
+/** A study that is being evicted: its rows say so, its bytes are to be removed. */
+export interface Eviction {
+  readonly studyInstanceUid: string;
+  readonly bytes: number;
+  readonly blobRefs: readonly string[];
+}
+
+/** Why studies may not be evicted; a study counts once, under the first that holds. */
+export interface EvictionBlock {
+  /**
+   * `pending`: a delivery is still open. `unverified`: quarantined or discarded at a destination in use. `unrouted`: an
+   * instance is verified nowhere, since it is delivered nowhere or its destination was retired. `evidence`: verified by
+   * less than asked for. `recent`: received too lately. `none`: it may be evicted.
+   */
+  readonly reason: 'pending' | 'unverified' | 'unrouted' | 'evidence' | 'recent' | 'none';
+  readonly studies: number;
+  readonly bytes: number;
+}
+
+/** What was received in one hour of one modality. Outlives eviction. */
+export interface HourlyTotal {
+  /** Its beginning, ms since the epoch. */
+  readonly hour: number;
+  /** Modality (0008,0060); empty where the instance says none. */
+  readonly modality: string;
+  /** Studies that had none of this modality before. */
+  readonly studies: number;
+  readonly instances: number;
+  readonly bytes: number;
+}
+
+/** A request for storage commitment (PS3.4 annex J) that has not been answered. */
+export interface CommitmentTransaction {
+  readonly transactionUid: string;
+  readonly destinationId: string;
+  /** ms since the epoch. */
+  readonly requestedAt: number;
+  /** What it asks about. */
+  readonly deliveryIds: readonly number[];
+}
+
+/** An instance that only its file tells of, as a walk through the blobs found it. */
+export interface FoundInstance {
+  readonly version: VersionRecord;
+  readonly attributes: Readonly<Record<string, string>>;
 }
 
 /** A study × destination that was leased. */
@@ -46,6 +154,8 @@ export interface Settlement {
   readonly reason: string | null;
   /** For `pending` and `sent`: when it is due again, ms since the epoch; 0 is at once. */
   readonly notBefore: number;
+  /** When it was decided, ms since the epoch. */
+  readonly at: number;
 }
 
 /** A destination as the catalog knows it, with counts of its deliveries by state. */
@@ -107,6 +217,7 @@ export interface Catalog {
   /** The greatest arrival id ever committed, or null. */
   lastArrivalId(): Promise<string | null>;
 
+  /** Whether a version with this arrival id has its bytes here (`kept` or `unconfirmed`). */
   hasArrival(arrivalId: string): Promise<boolean>;
 
   /** The version with this SOP Instance UID, transfer syntax and digest, if there is one. */
@@ -119,7 +230,10 @@ export interface Catalog {
   /**
    * Commits acceptances in the given order, all in one transaction, each with its deliveries `pending` with evidence
    * `accepted`, and merges each rank into its study's (`mergeRank`). The result has one entry for each acceptance.
-   * A version that is known already changes nothing (`identical`), also when the earlier one is in the same batch.
+   * A version that is known and `kept` changes nothing (`identical`), also when the earlier one is in the same batch.
+   * One that is known otherwise (`Presence`) is `restored`: it keeps its arrival id, its bytes are where the reference
+   * offered says, and it is delivered as routed, except where a delivery of it is open (whose study's rank is merged all
+   * the same) or was discarded. One that is `evicting` is refused (`SPILLWAY_STORE_FAILED`), and the batch with it.
    * Deliveries of a further version under a SOP Instance UID are marked `furtherVersion`.
    */
   accept(batch: readonly Acceptance[]): Promise<readonly AcceptanceResult[]>;
@@ -130,12 +244,68 @@ export interface Catalog {
    */
   restateUrgency(restatement: { readonly arrivalId: string; readonly urgency: Urgency }): Promise<boolean>;
 
-  /** Versions by arrival, of one study or of all. */
+  /** Versions by arrival, of one study or of all: those in one state, or by default those whose bytes are here. */
   versions(page: {
     readonly studyInstanceUid?: string;
+    readonly presence?: Presence;
     readonly afterArrivalId?: string;
     readonly limit: number;
   }): Promise<readonly VersionRecord[]>;
+
+  /** Studies of which bytes are here, by study UID. */
+  studies(filter: StudyFilter): Promise<readonly StudyRecord[]>;
+
+  /** How much is held. */
+  held(): Promise<Holdings>;
+
+  /** Hours from `from` to before `to`, ms since the epoch, ascending, then by modality; from after the entry `after`. */
+  hourlyTotals(page: {
+    readonly from: number;
+    readonly to: number;
+    readonly after?: Pick<HourlyTotal, 'hour' | 'modality'>;
+    readonly limit: number;
+  }): Promise<readonly HourlyTotal[]>;
+
+  /**
+   * Studies that may be evicted, least recently received first: every version whose bytes are here is verified at each
+   * destination in use that it was routed to, and at one at least, by the evidence asked for.
+   */
+  evictable(page: EvictionTerms & { readonly limit: number }): Promise<readonly StudyRecord[]>;
+
+  /** All studies by whether and why not they may be evicted; empty reasons are left out. May take long: O(studies). */
+  evictionBlocks(terms: EvictionTerms): Promise<readonly EvictionBlock[]>;
+
+  /** Marks a whole study `evicting`, or returns null when it may not be evicted (any more). Nobody reads it from then on. */
+  beginEviction(
+    eviction: EvictionTerms & { readonly studyInstanceUid: string; readonly at: number },
+  ): Promise<Eviction | null>;
+
+  /** The bytes of a study that was `evicting` are gone: it is `evicted`, and what it said of its patient is forgotten. */
+  endEviction(eviction: { readonly studyInstanceUid: string; readonly at: number }): Promise<void>;
+
+  /** Evictions that began and have not ended, such as at a crash. */
+  evictions(page: { readonly limit: number }): Promise<readonly Eviction[]>;
+
+  /** Those of the arrival ids, at most 1,000, that belong to no version that is `kept`, `unconfirmed` or `evicting`. */
+  unknownArrivals(arrivalIds: readonly string[]): Promise<readonly string[]>;
+
+  /**
+   * Records instances that only their files tell of as `unconfirmed` (`taken`): they can be read, and are delivered
+   * nowhere until they are accepted again (`restored`). Decisions that were made about one stand. Where the version is
+   * `missing` or `evicted`, its bytes are back (`taken` as well): it is `kept` under its own arrival id, or
+   * `unconfirmed` where no delivery of it is open or verified, so that accepting it again delivers it. `known`: these
+   * bytes are here. `duplicate`: the version is here under another arrival id; these bytes are not needed.
+   */
+  takeUp(found: {
+    readonly instances: readonly FoundInstance[];
+    readonly at: number;
+  }): Promise<readonly ('taken' | 'known' | 'duplicate')[]>;
+
+  /** The bytes of a version are gone without an eviction. Returns false, and does nothing, unless it was held. */
+  markMissing(missing: { readonly arrivalId: string; readonly at: number }): Promise<boolean>;
+
+  /** Header values, source and urgency as they were accepted; null for what is unknown or evicted. */
+  acceptanceOf(arrivalId: string): Promise<Omit<Acceptance, 'deliveries'> | null>;
 
   /** Makes a destination known, and takes back its retirement. Idempotent. */
   registerDestination(destinationId: string): Promise<void>;
@@ -199,7 +369,7 @@ export interface Catalog {
 
   /**
    * What the ranks of a study's versions were judged by, of those with a delivery to the destination in any state, in the
-   * order in which they were accepted, from after the version `afterArrivalId`.
+   * order in which they were accepted, from after the version `afterArrivalId`. Evicted ones have nothing to say.
    */
   rankingFacts(page: {
     readonly destinationId: string;
@@ -270,6 +440,29 @@ export interface Catalog {
     /** Without `received`, which belongs to no tier: a study's tier may change while it waits. */
     readonly tiers: readonly (Omit<EpisodeCounts, 'received'> & { readonly tier: number })[];
   }>;
+
+  /** Records a request for commitment before it is sent. A UID that is there already is `SPILLWAY_STORE_FAILED`. */
+  openCommitment(transaction: CommitmentTransaction): Promise<void>;
+
+  /** Open commitment transactions, oldest first: one by its UID, those of one destination, or all. */
+  commitments(filter: {
+    readonly transactionUid?: string;
+    readonly destinationId?: string;
+    readonly limit: number;
+  }): Promise<readonly CommitmentTransaction[]>;
+
+  /** It was answered, or is given up. Unknown ones are ignored. */
+  closeCommitment(transactionUid: string): Promise<void>;
+
+  /**
+   * Appends to the event log, whose entries are chained by their hashes (`hashOf` of log entries) and never change. The
+   * catalog itself logs, in the transaction that makes it so: quarantine, retirement, episodes, evictions, what is taken
+   * up, restored or missing.
+   */
+  appendLog(entry: { readonly at: number; readonly kind: string; readonly detail: LogDetail }): Promise<LogEntry>;
+
+  /** The event log, oldest first, from after `afterId`. */
+  log(page: { readonly afterId: number; readonly limit: number }): Promise<readonly LogEntry[]>;
 
   /** Waits for what is under way, then lets go of everything. Idempotent. */
   close(): Promise<void>;

@@ -1,13 +1,17 @@
-import { open, readdir, readFile, rename } from 'node:fs/promises';
+import { open, readdir, readFile, rename, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { formatBytes } from '../domain/units.ts';
 import { SpillwayError } from '../errors.ts';
+import type { Catalog } from './catalog.ts';
 import { DirectoryBlobStore } from './directory/directory-blob-store.ts';
 import { makeDurably } from './directory/durable-directory.ts';
 import { storeError, systemCode } from './directory/file-errors.ts';
 import { type FileSystem, nodeFileSystem } from './directory/file-system.ts';
 import { assertLocalFileSystem } from './directory/network-file-system.ts';
-import { openSqliteCatalog } from './sqlite/sqlite-catalog.ts';
+import type { RoomLimits } from './directory/room.ts';
+import { unmarkDamaged } from './sqlite/damaged-mark.ts';
+import { openSqliteCatalog, type SqliteCatalog } from './sqlite/sqlite-catalog.ts';
 import type { OpenStore, Store } from './store.ts';
 
 /** A directory that holds it is a store. */
@@ -17,6 +21,9 @@ const FORMAT_VERSION = 1;
 const LOCK_FILE = 'lock';
 const CATALOG_FILE = 'catalog.sqlite';
 const SQLITE_BUSY = 5;
+const CANNOT_SYNC_DIRECTORIES =
+  'Directories cannot be synced on this system (Windows): the name of a file survives a loss of power only as far as the ' +
+  'file system sees to it by itself. What was written survives a crash of the process.';
 const MIN_FREE_BYTES = 256 * 1024 * 1024;
 
 /** Where `fileStore` keeps its files. */
@@ -24,8 +31,13 @@ export interface FileStoreOptions {
   /** A directory on a local disk, made if it is not there; spillway must be alone in it. */
   readonly directory: string;
   /**
-   * Instances are refused (`SPILLWAY_STORE_FULL`) while less is free on its file system, in bytes: so there is room for the
-   * catalog, and what was accepted is delivered on a full disk too. @default 256 MiB
+   * What all images may take together, in bytes; the catalog comes on top. Where it is reached, verified studies make room,
+   * or instances are refused (`SPILLWAY_STORE_FULL`). @default what `minFreeBytes` leaves
+   */
+  readonly maxBytes?: number | undefined;
+  /**
+   * The same while less is free on its file system, in bytes: so there is room for the catalog, and what was accepted is
+   * delivered on a full disk too. @default 256 MiB
    */
   readonly minFreeBytes?: number | undefined;
   /**
@@ -50,12 +62,10 @@ export function fileStore(options: FileStoreOptions): Store {
       `Expected fileStore({ directory }) with the path of a directory, got ${JSON.stringify(options?.directory)}.`,
     );
   }
-  const { minFreeBytes = MIN_FREE_BYTES } = options;
-  if (!Number.isSafeInteger(minFreeBytes) || minFreeBytes < 0) {
-    throw new SpillwayError(
-      'SPILLWAY_OPTION_INVALID',
-      `Expected fileStore({ minFreeBytes }) to be a whole number of bytes, 0 or more, got ${String(minFreeBytes)}.`,
-    );
+  const { maxBytes, minFreeBytes = MIN_FREE_BYTES } = options;
+  if (!Number.isSafeInteger(minFreeBytes) || minFreeBytes < 0) throw invalidBytes('minFreeBytes', 0, minFreeBytes);
+  if (maxBytes !== undefined && !(Number.isSafeInteger(maxBytes) && maxBytes > 0)) {
+    throw invalidBytes('maxBytes', 1, maxBytes);
   }
   const { allowNetworkFileSystem = false } = options;
   if (typeof allowNetworkFileSystem !== 'boolean') {
@@ -68,40 +78,80 @@ export function fileStore(options: FileStoreOptions): Store {
   return {
     open: async () => {
       if (!allowNetworkFileSystem) await assertLocalFileSystem(directory);
-      return openFileStore(directory, nodeFileSystem, minFreeBytes);
+      return openFileStore(directory, nodeFileSystem, { maxBytes, minFreeBytes });
     },
   };
+}
+
+function invalidBytes(name: string, least: number, came: unknown): SpillwayError {
+  return new SpillwayError(
+    'SPILLWAY_OPTION_INVALID',
+    `Expected fileStore({ ${name} }) to be a whole number of bytes, ${least} or more, got ${String(came)}.`,
+  );
 }
 
 /** @param fileSystem - What the blobs are written through; tests put faults in. */
 export async function openFileStore(
   directory: string,
   fileSystem: FileSystem,
-  minFreeBytes = MIN_FREE_BYTES,
+  limits: RoomLimits = { minFreeBytes: MIN_FREE_BYTES },
 ): Promise<OpenStore> {
   await makeDurably(directory, nodeFileSystem).catch((error) =>
     Promise.reject(storeError(`make the directory ${directory}`, error)),
   );
   const lock = await lockDirectory(directory);
+  let blobs: DirectoryBlobStore | undefined;
+  let catalog: SqliteCatalog | undefined;
   try {
-    if (await checkFormat(directory)) await assertCatalog(directory);
-    const blobs = await DirectoryBlobStore.open(directory, fileSystem, minFreeBytes);
-    const catalog = await openSqliteCatalog({ file: join(directory, CATALOG_FILE) });
+    const wasStore = await checkFormat(directory);
+    await assertLimits(directory, fileSystem, limits);
+    const hadImages = await holdsImages(directory);
+    const expected = wasStore && (await holdsAnything(directory));
+    blobs = await DirectoryBlobStore.open(directory, fileSystem, limits);
+    const file = join(directory, CATALOG_FILE);
+    catalog = await openSqliteCatalog({ file, rebuild: { blobRoot: directory, expected } });
+    if (catalog.rebuilt !== null) {
+      // An older catalog does not know all that was acknowledged: what was placed stays, whatever it says.
+      await blobs.recover(async () => true);
+      unmarkDamaged(file);
+    }
+    if (!hadImages) await assertNoImagesGone(directory, catalog);
+    const evicting = await catalog.evictions({ limit: Number.MAX_SAFE_INTEGER });
+    blobs.countHeld(evicting.reduce((total, { bytes }) => total + bytes, (await catalog.held()).bytes));
+    const opened = { catalog, blobs };
     let closing: Promise<void> | undefined;
     const close = async () => {
-      await catalog.close();
-      await blobs.close();
-      lock.close();
+      try {
+        await opened.catalog.close();
+      } finally {
+        await opened.blobs.close();
+        lock.close();
+      }
+    };
+    const snapshot = async () => {
+      // The copy must not take what is kept free for the catalog itself.
+      const { size } = await stat(file);
+      const { free } = await fileSystem.space(directory);
+      if (free - size >= (limits.minFreeBytes ?? 0)) return opened.catalog.snapshot();
+      throw new SpillwayError(
+        'SPILLWAY_STORE_FULL',
+        `Expected room for a copy of the catalog (${formatBytes(size)}) beside what stays free, got ${formatBytes(free)}. ` +
+          'Should the catalog be lost, an older copy is all there is: raise minFreeBytes by as much, or lower maxBytes.',
+      );
     };
     return {
-      catalog,
-      blobs,
+      ...opened,
+      rebuilt: catalog.rebuilt,
+      caveats: blobs.canSyncDirectories ? [] : [CANNOT_SYNC_DIRECTORIES],
+      snapshot,
       close() {
         closing ??= close();
         return closing;
       },
     };
   } catch (error) {
+    await catalog?.close().catch(() => {});
+    await blobs?.close();
     lock.close();
     throw storeError(`open the store in ${directory}`, error);
   }
@@ -178,15 +228,45 @@ async function checkFormat(directory: string): Promise<boolean> {
   );
 }
 
-/** Images without their catalog would never be delivered, and nobody would be told. */
-async function assertCatalog(directory: string): Promise<void> {
+/** Whether there is more than an opening makes that was killed before it had made a catalog. */
+async function holdsAnything(directory: string): Promise<boolean> {
   const names = await readdir(directory);
-  if (names.includes(CATALOG_FILE) || !names.includes('studies')) return;
-  if ((await readdir(join(directory, 'studies'))).length === 0) return;
+  if (names.includes('snapshots') || names.includes('decisions')) return true;
+  return holdsImages(directory);
+}
+
+/** Whether there is anything in `studies/`. */
+async function holdsImages(directory: string): Promise<boolean> {
+  try {
+    return (await readdir(join(directory, 'studies'))).length > 0;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false;
+    throw error;
+  }
+}
+
+/** A folder that was moved, or is to be mounted yet, must not put a whole backlog into quarantine. */
+async function assertNoImagesGone(directory: string, catalog: Catalog): Promise<void> {
+  const { instances } = await catalog.held();
+  const [first] = await catalog.versions({ limit: 1 });
+  if (instances === 0 || !first?.blobRef.startsWith('studies/')) return;
   throw new SpillwayError(
     'SPILLWAY_STORE_FORMAT',
-    `Expected ${CATALOG_FILE} beside the images in ${directory}, got none. Put it back from where it was moved to; ` +
-      'until then send the files in studies/ by hand. They are plain DICOM files, and nothing was changed.',
+    `Expected the files of ${instances} instances in ${join(directory, 'studies')}, got none. Mount it, or put them back from ` +
+      'where they were moved to. If they are gone for good, make a file named "gone" in it: they are put on record as missing.',
+  );
+}
+
+/** Limits that the file system can never keep would refuse everything, at the worst moment. */
+async function assertLimits(directory: string, fileSystem: FileSystem, limits: RoomLimits): Promise<void> {
+  const { maxBytes = 0, minFreeBytes = 0 } = limits;
+  if (maxBytes === 0 && minFreeBytes === 0) return;
+  const { total } = await fileSystem.space(directory);
+  if (maxBytes + minFreeBytes <= total) return;
+  throw new SpillwayError(
+    'SPILLWAY_OPTION_INVALID',
+    `Expected maxBytes (${formatBytes(maxBytes)}) and minFreeBytes (${formatBytes(minFreeBytes)}) to fit together on the ` +
+      `file system of ${directory}, got one of ${formatBytes(total)}. Lower them, or give it a larger disk.`,
   );
 }
 

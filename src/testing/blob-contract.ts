@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { BlobPlacement, BlobStore } from '../storage/blob-store.ts';
+import type { BlobPlacement, BlobStore, StoredBlob } from '../storage/blob-store.ts';
 import type { ContractOptions } from './contract.ts';
 
 const DIGEST = 'a'.repeat(64);
@@ -30,14 +30,16 @@ async function bytesOf(blobs: BlobStore, ref: string): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-const isNotFound = { code: 'SPILLWAY_NOT_FOUND' };
+async function listed(blobs: BlobStore): Promise<readonly StoredBlob[]> {
+  const found: StoredBlob[] = [];
+  for await (const blob of blobs.list()) found.push(blob);
+  return found.sort((a, b) => (a.ref < b.ref ? -1 : 1));
+}
 
-/**
- * The contract of a `BlobStore`, as tests; see the comments of the interface. Faults of the medium (full, failing) need
- * the medium, and are not part of it.
- */
-export function blobContract({ test, makeStore }: ContractOptions): void {
-  const blobTest = (name: string, run: (blobs: BlobStore, reopen: () => Promise<BlobStore>) => Promise<void>) =>
+type BlobTest = (name: string, run: (blobs: BlobStore, reopen: () => Promise<BlobStore>) => Promise<void>) => void;
+
+function blobTester({ test, makeStore }: Pick<ContractOptions, 'test' | 'makeStore'>): BlobTest {
+  return (name, run) =>
     test(`blobs: ${name}`, async () => {
       const { store: made, dispose } = await makeStore();
       let opened = await made.open();
@@ -52,6 +54,123 @@ export function blobContract({ test, makeStore }: ContractOptions): void {
         await dispose();
       }
     });
+}
+
+function asideChecks(blobTest: BlobTest): void {
+  blobTest('set aside is not under its reference any more, which may be placed again', async (blobs, reopen) => {
+    const other = await store(blobs, Buffer.from('other'), placement({ arrivalId: '0000000000000002' }));
+    const ref = await store(blobs, Buffer.from('damaged'), placement());
+    await blobs.setAside(ref);
+    await blobs.setAside(ref);
+    assert.equal(await blobs.has(ref), false);
+    await assert.rejects(bytesOf(blobs, ref), isNotFound);
+    assert.deepEqual(
+      (await listed(blobs)).map((blob) => blob.ref),
+      [other],
+    );
+    assert.equal(await store(blobs, Buffer.from('anew'), placement()), ref);
+    assert.equal((await bytesOf(blobs, ref)).toString(), 'anew');
+    await blobs.setAside(ref);
+    const again = await reopen();
+    assert.equal(await again.recover(async () => false), 0);
+    assert.equal(await again.has(ref), false);
+    assert.equal((await bytesOf(again, other)).toString(), 'other');
+  });
+}
+
+function listChecks(blobTest: BlobTest): void {
+  blobTest('lists all that is placed, as it was placed, and nothing that is in flight', async (blobs, reopen) => {
+    assert.deepEqual(await listed(blobs), []);
+    await (await blobs.create()).write(Buffer.from('in flight'));
+    const odd = ['1.2.3', '1.2.4', 'a b', 'x'.repeat(300)];
+    const expected: StoredBlob[] = [];
+    for (const [index, uid] of odd.entries()) {
+      const arrivalId = `${index}`.padStart(16, '0');
+      const ref = await store(blobs, Buffer.alloc(index * 10), placement({ uid, arrivalId }));
+      expected.push({ ref, arrivalId, digest: DIGEST, bytes: index * 10 });
+    }
+    expected.sort((a, b) => (a.ref < b.ref ? -1 : 1));
+    assert.deepEqual(await listed(blobs), expected);
+    const again = await reopen();
+    await again.recover(async () => false);
+    assert.deepEqual(await listed(again), expected);
+    for (const { ref } of expected) await again.remove(ref);
+    assert.deepEqual(await listed(again), []);
+    assert.equal((await listed(again)).length, 0);
+  });
+
+  blobTest('lists what stays while others come and go', async (blobs) => {
+    const place = (index: number) => {
+      const study = `1.2.${index % 7}`;
+      const identity = { ...placement().identity, studyInstanceUid: study, sopInstanceUid: `1.3.${index}` };
+      return store(blobs, Buffer.from('x'), placement({ identity, arrivalId: `${index}`.padStart(16, '0') }));
+    };
+    const refs: string[] = [];
+    for (let index = 0; index < 60; index += 1) refs.push(await place(index));
+    const stays = new Set(refs.filter((_, index) => index % 3 !== 0));
+    const goes = refs.filter((_, index) => index % 3 === 0);
+    const seen: string[] = [];
+    let next = 60;
+    for await (const { ref } of blobs.list()) {
+      seen.push(ref);
+      const gone = goes.pop();
+      if (gone !== undefined) await blobs.remove(gone);
+      if (next < 90) await place(next++);
+    }
+    assert.equal(new Set(seen).size, seen.length, 'none twice');
+    assert.deepEqual(
+      [...stays].filter((ref) => !seen.includes(ref)),
+      [],
+    );
+    for await (const _ of blobs.list()) break;
+  });
+}
+
+/** Of a store that takes 1,000 bytes. */
+function roomChecks(blobTest: BlobTest): void {
+  blobTest('room shrinks with what is stored and grows with what is removed', async (blobs) => {
+    const room = async (bytes: number) =>
+      assert.deepEqual(await blobs.room(), { bytes, ofBytes: 1000, limitedBy: 'maxBytes' });
+    await room(1000);
+    const ref = await store(blobs, Buffer.alloc(600), placement());
+    await room(400);
+    const writer = await blobs.create();
+    await writer.write(Buffer.alloc(100));
+    await writer.abort();
+    await writer.abort();
+    await room(400);
+    const placed = await blobs.create();
+    await placed.write(Buffer.alloc(100));
+    await placed.place(placement({ arrivalId: '0000000000000002' }));
+    await placed.abort();
+    await room(400);
+    await Promise.all([blobs.remove(ref), blobs.remove(ref)]);
+    await blobs.remove(ref);
+    await room(1000);
+  });
+
+  blobTest('a full store refuses, and takes again when there is room', async (blobs) => {
+    const ref = await store(blobs, Buffer.alloc(999), placement());
+    await store(blobs, Buffer.alloc(200), placement({ arrivalId: '0000000000000002' }));
+    assert.deepEqual(await blobs.room(), { bytes: 0, ofBytes: 1000, limitedBy: 'maxBytes' });
+    await assert.rejects(blobs.create(), { code: 'SPILLWAY_STORE_FULL' });
+    assert.equal((await bytesOf(blobs, ref)).length, 999, 'what is here can be read');
+    assert.equal((await listed(blobs)).length, 2);
+    await blobs.remove(ref);
+    assert.deepEqual(await blobs.room(), { bytes: 800, ofBytes: 1000, limitedBy: 'maxBytes' });
+    await store(blobs, Buffer.alloc(1), placement());
+  });
+}
+
+const isNotFound = { code: 'SPILLWAY_NOT_FOUND' };
+
+/**
+ * The contract of a `BlobStore`, as tests; see the comments of the interface. Faults of the medium (full, failing) need
+ * the medium, and are not part of it.
+ */
+export function blobContract(options: ContractOptions): void {
+  const { test } = options;
+  const blobTest = blobTester(options);
 
   blobTest('what was placed is read back, whole, as often as asked', async (blobs) => {
     const bytes = Buffer.from(Array.from({ length: 3_000_000 }, (_, index) => index % 251));
@@ -120,6 +239,21 @@ export function blobContract({ test, makeStore }: ContractOptions): void {
     await assert.rejects(bytesOf(blobs, ref), isNotFound);
   });
 
+  blobTest('a blob whose sync was begun is placed or aborted like any other, and takes no more', async (blobs) => {
+    const placed = await blobs.create();
+    await placed.write(Buffer.from('x'));
+    placed.beginSync();
+    const ref = await placed.place(placement());
+    await placed.release();
+    assert.equal((await bytesOf(blobs, ref)).toString(), 'x');
+    const aborted = await blobs.create();
+    await aborted.write(Buffer.from('y'));
+    aborted.beginSync();
+    await assert.rejects(aborted.write(Buffer.from('z')));
+    await aborted.abort();
+    await aborted.abort();
+  });
+
   blobTest('removed is gone, and removing twice is no error', async (blobs) => {
     const ref = await store(blobs, Buffer.from('x'), placement());
     assert.equal(await blobs.has(ref), true);
@@ -168,6 +302,13 @@ export function blobContract({ test, makeStore }: ContractOptions): void {
       assert.ok((await bytesOf(again, known)).equals(minimalInstance()));
     },
   );
+
+  asideChecks(blobTest);
+  listChecks(blobTest);
+  const { makeBoundedStore } = options;
+  if (makeBoundedStore !== undefined) {
+    roomChecks(blobTester({ test, makeStore: () => makeBoundedStore(1000) }));
+  }
 }
 
 /** A Part 10 file in explicit VR little endian with no more than the UIDs of `placement()`. */

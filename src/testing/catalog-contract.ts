@@ -1,11 +1,28 @@
 import { acceptanceChecks, versionChecks } from './catalog/acceptance-checks.ts';
+import { commitmentChecks } from './catalog/commitment-checks.ts';
 import { dueChecks, furtherVersionChecks, listingChecks, settlementChecks } from './catalog/delivery-checks.ts';
 import { destinationChecks, failureChecks } from './catalog/destination-checks.ts';
 import { episodeChecks, episodeMarkChecks } from './catalog/episode-checks.ts';
+import {
+  crashedEvictionChecks,
+  evictionChecks,
+  evictionOrderChecks,
+  evictionReasonChecks,
+  evictionTermChecks,
+} from './catalog/eviction-checks.ts';
 import type { Check } from './catalog/fixtures.ts';
+import { holdingChecks, hourChecks, searchChecks } from './catalog/holding-checks.ts';
 import { leaseChecks, restartChecks } from './catalog/lease-checks.ts';
+import { logChecks, loggedChecks } from './catalog/log-checks.ts';
 import { randomOperations } from './catalog/random-operations.ts';
-import { rankChecks, rankingChecks } from './catalog/rank-checks.ts';
+import { rankChecks, rankingChecks, rankingFactChecks } from './catalog/rank-checks.ts';
+import {
+  deliveryRestorationChecks,
+  rankRestorationChecks,
+  restorationChecks,
+  versionRestorationChecks,
+} from './catalog/restoration-checks.ts';
+import { foundAgainChecks, missingChecks, walkChecks } from './catalog/walk-checks.ts';
 import type { ContractOptions } from './contract.ts';
 
 /**
@@ -39,6 +56,7 @@ export function catalogContract(options: ContractOptions): void {
   versionChecks(check);
   rankChecks(check);
   rankingChecks(check);
+  rankingFactChecks(check);
   leaseChecks(check);
   restartChecks(check);
   settlementChecks(check);
@@ -49,5 +67,23 @@ export function catalogContract(options: ContractOptions): void {
   episodeChecks(check);
   episodeMarkChecks(check);
   failureChecks(check);
+  holdingChecks(check);
+  searchChecks(check);
+  hourChecks(check);
+  evictionTermChecks(check);
+  evictionReasonChecks(check);
+  evictionOrderChecks(check);
+  evictionChecks(check);
+  crashedEvictionChecks(check);
+  restorationChecks(check);
+  deliveryRestorationChecks(check);
+  rankRestorationChecks(check);
+  versionRestorationChecks(check);
+  walkChecks(check);
+  foundAgainChecks(check);
+  missingChecks(check);
+  commitmentChecks(check);
+  logChecks(check);
+  loggedChecks(check);
   check('keeps its balance through random operations', ({ catalog, reopen }) => randomOperations(catalog, reopen));
 }

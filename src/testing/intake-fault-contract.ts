@@ -53,7 +53,7 @@ const CASES: readonly Case[] = [
     name: 'catalog.accept fails after it is done, and cannot be asked: refused, and there when it is sent again',
     faults: [
       { call: 'catalog.accept', moment: 'after', code: FAILED },
-      { call: 'catalog.hasArrival', moment: 'before', code: FAILED },
+      { call: 'catalog.findVersion', moment: 'before', code: FAILED, occurrence: 2 },
     ],
     told: FAILED,
     leaves: 'row',
@@ -120,7 +120,7 @@ export function intakeFaultContract({ test, makeStore }: ContractOptions): void 
     await rig.assertStanding();
   });
 
-  for (const call of ['blobs.has', 'catalog.restateUrgency']) {
+  for (const call of ['catalog.restateUrgency']) {
     faultTest(`${call} fails when an instance comes again: refused, and what stands stays`, async (rig) => {
       await rig.accepts(1, 'created');
       rig.arm([{ call, moment: 'before', code: FAILED }]);

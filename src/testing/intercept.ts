@@ -11,6 +11,7 @@ export type Intercept = <T>(call: string, action: () => Promise<T>) => Promise<T
  */
 export function interceptStore(store: OpenStore, intercept: Intercept): OpenStore {
   return {
+    ...store,
     catalog: interceptCatalog(store.catalog, intercept),
     blobs: interceptBlobs(store.blobs, intercept),
     close: () => store.close(),
@@ -33,6 +34,10 @@ function interceptBlobs(blobs: BlobStore, intercept: Intercept): BlobStore {
     create: async () => interceptWriter(await intercept('blobs.create', () => blobs.create()), intercept),
     read: (ref) => blobs.read(ref),
     has: (ref) => intercept('blobs.has', () => blobs.has(ref)),
+    setAside: (ref) => intercept('blobs.setAside', () => blobs.setAside(ref)),
+    countHeld: (bytes) => blobs.countHeld?.(bytes),
+    room: () => intercept('blobs.room', () => blobs.room()),
+    list: () => blobs.list(),
     remove: (ref) => intercept('blobs.remove', () => blobs.remove(ref)),
     recover: (isKnown) => intercept('blobs.recover', () => blobs.recover(isKnown)),
   };
@@ -41,6 +46,7 @@ function interceptBlobs(blobs: BlobStore, intercept: Intercept): BlobStore {
 function interceptWriter(writer: BlobWriter, intercept: Intercept): BlobWriter {
   return {
     write: (chunk) => intercept('writer.write', () => writer.write(chunk)),
+    beginSync: () => writer.beginSync(),
     place: (placement) => intercept('writer.place', () => writer.place(placement)),
     release: () => intercept('writer.release', () => writer.release()),
     abort: () => intercept('writer.abort', () => writer.abort()),

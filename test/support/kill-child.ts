@@ -35,7 +35,7 @@ function steppedFileSystem(step: KillStep): FileSystem {
 const earlyCommit = (catalog: Catalog): Partial<Catalog> => ({
   async accept(batch) {
     setTimeout(() => void catalog.accept(batch), LATE_MS);
-    return batch.map(({ version }) => ({ outcome: 'created', version }));
+    return batch.map(({ version }) => ({ outcome: 'created', version, destinations: ['receiver'] }));
   },
 });
 
@@ -52,6 +52,7 @@ const earlyVerification = (catalog: Catalog): Partial<Catalog> => ({
         attempts: 0,
         reason: null,
         notBefore: 0,
+        at: 0,
       } as const;
       await catalog.settle(due.map(({ id }) => ({ ...verified, deliveryId: id })));
     }

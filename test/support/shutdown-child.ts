@@ -37,7 +37,7 @@ const fileSystem: FileSystem =
     : { ...nodeFileSystem, create: async (path) => unsynced(await nodeFileSystem.create(path)) };
 
 const spillway = await openSpillway({
-  store: { open: () => openFileStore(directory, fileSystem, 0) },
+  store: { open: () => openFileStore(directory, fileSystem, {}) },
   destinations: [{ id: 'peer', transport: new FilePeer(peer), maxConcurrency: 2 }],
   closeTimeoutMs: 2_000,
 });

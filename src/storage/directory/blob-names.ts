@@ -15,7 +15,8 @@ export function blobRefOf({ identity, arrivalId, digest }: BlobPlacement): strin
   return `${directory}/${safeName(identity.sopInstanceUid)}.${arrivalId}-${digest}${SUFFIX}`;
 }
 
-/** The arrival id in a file name made by `blobRefOf`. */
-export function arrivalIdOf(fileName: string): string | undefined {
-  return /\.([0-9a-z]+)-[0-9a-f]{64}\.dcm$/.exec(fileName)?.[1];
+/** What a file name made by `blobRefOf` tells. */
+export function placedAs(fileName: string): Pick<BlobPlacement, 'arrivalId' | 'digest'> | undefined {
+  const [, arrivalId, digest] = /\.([0-9a-z]+)-([0-9a-f]{64})\.dcm$/.exec(fileName) ?? [];
+  return arrivalId === undefined || digest === undefined ? undefined : { arrivalId, digest };
 }

@@ -1,15 +1,17 @@
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { readAndDigest } from '../../dicom/data-set-digest.ts';
 import { SpillwayError } from '../../errors.ts';
-import type { BlobPlacement, BlobStore, BlobWriter } from '../blob-store.ts';
-import { arrivalIdOf, blobRefOf, safeName } from './blob-names.ts';
+import type { BlobPlacement, BlobRoom, BlobStore, BlobWriter, StoredBlob } from '../blob-store.ts';
+import { blobRefOf, placedAs, safeName } from './blob-names.ts';
 import { DirectorySync } from './directory-sync.ts';
 import { storeError, systemCode } from './file-errors.ts';
-import type { FileSystem, WritableFile } from './file-system.ts';
-import { Room } from './room.ts';
+import type { FileStatus, FileSystem, WritableFile } from './file-system.ts';
+import { Room, type RoomLimits } from './room.ts';
 
 const INCOMING = 'incoming';
-const READ_CHUNK_BYTES = 256 * 1024;
+const DAMAGED = 'damaged';
+/** Larger ones are read no faster, and pile up before the garbage collector hears of them. */
+const READ_CHUNK_BYTES = 128 * 1024;
 /** Link is not to be had there: FAT, some network and overlay file systems. */
 export const NO_HARD_LINKS: ReadonlySet<string> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
 
@@ -31,21 +33,20 @@ export class DirectoryBlobStore implements BlobStore {
   readonly #writing = new Set<WritableFile>();
   #nextName = 0;
 
-  private constructor(root: string, fileSystem: FileSystem, minFreeBytes: number) {
+  private constructor(root: string, fileSystem: FileSystem, limits: RoomLimits) {
     this.#root = root;
     this.#fileSystem = fileSystem;
     this.canSyncDirectories = fileSystem.canSyncDirectories;
-    this.#room = new Room(root, fileSystem, minFreeBytes);
+    this.#room = new Room(root, fileSystem, limits);
     this.#incoming = join(root, INCOMING);
     this.#directories = new DirectorySync(root, fileSystem);
   }
 
   /**
    * @param root - A directory that exists durably, and that no other process uses.
-   * @param minFreeBytes - Instances are refused while less is free on its file system; 0 does not look.
    */
-  static async open(root: string, fileSystem: FileSystem, minFreeBytes = 0): Promise<DirectoryBlobStore> {
-    const store = new DirectoryBlobStore(resolve(root), fileSystem, minFreeBytes);
+  static async open(root: string, fileSystem: FileSystem, limits: RoomLimits = {}): Promise<DirectoryBlobStore> {
+    const store = new DirectoryBlobStore(resolve(root), fileSystem, limits);
     for (const name of [INCOMING, 'studies']) {
       await fileSystem.makeDirectory(join(store.#root, name)).catch((error) => {
         if (systemCode(error) !== 'EEXIST') throw error;
@@ -53,6 +54,56 @@ export class DirectoryBlobStore implements BlobStore {
     }
     await fileSystem.syncDirectory(store.#root);
     return store;
+  }
+
+  countHeld(bytes: number): void {
+    this.#room.add(bytes);
+  }
+
+  room(): Promise<BlobRoom> {
+    return this.#room.look();
+  }
+
+  async *list(): AsyncGenerator<StoredBlob> {
+    for (const study of await this.#names('studies')) yield* this.#listStudy(`studies/${study}`);
+  }
+
+  /** What cannot be looked at is told of, and keeps nobody from the rest. */
+  async *#listStudy(study: string): AsyncGenerator<StoredBlob> {
+    const unreadable = (ref: string) => ({ ref, arrivalId: null, digest: null, bytes: 0, isUnreadable: true });
+    const seriesNames = await this.#names(study).catch(() => null);
+    if (seriesNames === null) yield unreadable(study);
+    for (const series of seriesNames ?? []) {
+      const names = await this.#names(`${study}/${series}`).catch(() => null);
+      if (names === null) yield unreadable(`${study}/${series}`);
+      for (const name of names ?? []) {
+        const ref = `${study}/${series}/${name}`;
+        const status = await this.#statusOf(ref).catch(() => undefined);
+        const { arrivalId = null, digest = null } = placedAs(name) ?? {};
+        if (status === undefined) yield unreadable(ref);
+        else if (status?.isFile) yield { ref, arrivalId, digest, bytes: status.bytes };
+      }
+    }
+  }
+
+  /** None where the directory has gone meanwhile, or is a file. */
+  async #names(ref: string): Promise<readonly string[]> {
+    try {
+      return await this.#fileSystem.list(this.#pathOf(ref));
+    } catch (error) {
+      if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return [];
+      throw storeError(`list ${ref}`, error);
+    }
+  }
+
+  async #statusOf(ref: string): Promise<FileStatus | null> {
+    try {
+      return await this.#fileSystem.status(this.#pathOf(ref));
+    } catch (error) {
+      // A link to itself, as somebody else may have put there, is no file either.
+      if (['ENOENT', 'ELOOP'].includes(systemCode(error) ?? '')) return null;
+      throw storeError(`look for ${ref}`, error);
+    }
   }
 
   async create(): Promise<BlobWriter> {
@@ -100,18 +151,28 @@ export class DirectoryBlobStore implements BlobStore {
   }
 
   async has(ref: string): Promise<boolean> {
+    return (await this.#statusOf(ref))?.isFile === true;
+  }
+
+  async setAside(ref: string): Promise<void> {
+    const path = this.#pathOf(ref);
+    const directory = join(this.#root, DAMAGED);
     try {
-      return (await this.#fileSystem.status(this.#pathOf(ref))).isFile;
+      await this.#directories.ensure(directory);
+      await this.#fileSystem.rename(path, join(directory, `${Date.now().toString(36)}-${basename(path)}`));
+      await this.#directories.sync(directory);
+      await this.#directories.sync(dirname(path));
     } catch (error) {
-      if (systemCode(error) === 'ENOENT') return false;
-      throw storeError(`look for ${ref}`, error);
+      if (systemCode(error) !== 'ENOENT') throw storeError(`set ${ref} aside`, error);
     }
   }
 
   async remove(ref: string): Promise<void> {
     const path = this.#pathOf(ref);
+    const bytes = (await this.#statusOf(ref))?.bytes ?? 0;
     try {
-      await unlinkIfThere(this.#fileSystem, path);
+      // Of two calls that overlap one has removed it.
+      if (await unlinkIfThere(this.#fileSystem, path)) this.#room.add(-bytes);
       await this.#directories.sync(dirname(path));
       await this.#pruneEmpty(dirname(path));
     } catch (error) {
@@ -133,7 +194,7 @@ export class DirectoryBlobStore implements BlobStore {
       const path = join(this.#incoming, name);
       // What cannot be read was not acknowledged either, and must not keep the store from opening.
       const placed = await this.#placedNameOf(path).catch(() => undefined);
-      const arrivalId = placed === undefined ? undefined : arrivalIdOf(basename(placed));
+      const arrivalId = placed === undefined ? undefined : placedAs(basename(placed))?.arrivalId;
       const known = arrivalId !== undefined && (await isKnown(arrivalId));
       if (!known) {
         removed += 1;
@@ -170,6 +231,8 @@ export class DirectoryBlobStore implements BlobStore {
       this.#directories.forget(at);
       try {
         await this.#fileSystem.removeDirectory(at);
+        // Whoever has made sure of it in between is mistaken now.
+        this.#directories.forget(at);
       } catch {
         return; // not empty, or gone
       }
@@ -201,6 +264,8 @@ class DirectoryBlobWriter implements BlobWriter {
   /** The incoming name is still there. */
   #traced = true;
   #bytes = 0;
+  /** Contents being made durable, or it. */
+  #synced: Promise<void> | undefined;
 
   constructor(options: WriterOptions) {
     this.#options = options;
@@ -208,16 +273,30 @@ class DirectoryBlobWriter implements BlobWriter {
   }
 
   async write(chunk: Uint8Array): Promise<void> {
-    if (this.#file === undefined) throw new Error('write after place or abort');
+    if (this.#file === undefined || this.#synced !== undefined) throw new Error('write after sync, place or abort');
     let offset = 0;
     while (offset < chunk.byteLength) {
       offset += await this.#file
         .write(chunk, offset)
         .catch((error) => Promise.reject(storeError('write to incoming/', error)));
     }
-    const before = this.#bytes;
     this.#bytes += chunk.byteLength;
-    if (this.#options.room.isDue(before, this.#bytes)) await this.#options.room.assert();
+    this.#options.room.add(chunk.byteLength);
+    if (this.#options.room.isDue()) await this.#options.room.assert();
+  }
+
+  beginSync(): void {
+    if (this.#file === undefined || this.#synced !== undefined) throw new Error('sync after sync, place or abort');
+    this.#synced = this.#sync(this.#file);
+    // `place` tells of it; where `abort` comes instead it does not matter.
+    this.#synced.catch(() => {});
+  }
+
+  async #sync(file: WritableFile): Promise<void> {
+    const size = await file.size();
+    if (size !== this.#bytes) throw new Error(`${this.#bytes} bytes were written, the file has ${size}`);
+    // A file whose fsync failed is never fsynced again: the kernel may have dropped the pages and says so only once.
+    await file.sync();
   }
 
   async place(placement: BlobPlacement): Promise<string> {
@@ -227,15 +306,12 @@ class DirectoryBlobWriter implements BlobWriter {
     const ref = blobRefOf(placement);
     const target = join(root, ref);
     try {
-      const size = await file.size();
-      if (size !== this.#bytes) throw new Error(`${this.#bytes} bytes were written, the file has ${size}`);
-      // A file whose fsync failed is never fsynced again: the kernel may have dropped the pages and says so only once.
-      await file.sync();
+      this.#synced ??= this.#sync(file);
+      await this.#synced;
       this.#file = undefined;
       await file.close();
       onClosed();
-      await directories.ensure(dirname(target));
-      await this.#linkTo(target).catch((error) => this.#linkAgain(target, error));
+      await this.#linkInto(target).catch((error) => this.#linkAgain(target, error));
       await directories.sync(dirname(target));
       return ref;
     } catch (error) {
@@ -248,7 +324,11 @@ class DirectoryBlobWriter implements BlobWriter {
     if (systemCode(error) !== 'ENOENT') throw error;
     const { root, directories } = this.#options;
     for (let at = dirname(target); at !== root; at = dirname(at)) directories.forget(at);
-    await directories.ensure(dirname(target));
+    await this.#linkInto(target);
+  }
+
+  async #linkInto(target: string): Promise<void> {
+    await this.#options.directories.ensure(dirname(target));
     await this.#linkTo(target);
   }
 
@@ -280,6 +360,7 @@ class DirectoryBlobWriter implements BlobWriter {
   async abort(): Promise<void> {
     const file = this.#file;
     this.#file = undefined;
+    await this.#synced?.catch(() => {});
     await file?.close().catch(() => {});
     this.#options.onClosed();
     try {
@@ -287,14 +368,21 @@ class DirectoryBlobWriter implements BlobWriter {
       this.#placed = undefined;
       if (this.#traced) await unlinkIfThere(this.#options.fileSystem, this.#options.incoming);
       this.#traced = false;
+      this.#options.room.add(-this.#bytes);
+      this.#bytes = 0;
     } catch (error) {
       throw storeError('remove an instance that was refused', error);
     }
   }
 }
 
-async function unlinkIfThere(fileSystem: FileSystem, path: string): Promise<void> {
-  await fileSystem.unlink(path).catch((error) => {
+/** Returns whether it was there. */
+async function unlinkIfThere(fileSystem: FileSystem, path: string): Promise<boolean> {
+  try {
+    await fileSystem.unlink(path);
+    return true;
+  } catch (error) {
     if (systemCode(error) !== 'ENOENT') throw error;
-  });
+    return false;
+  }
 }

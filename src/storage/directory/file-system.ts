@@ -1,5 +1,7 @@
-import { createReadStream } from 'node:fs';
-import { type FileHandle, link, mkdir, open, readdir, rename, rmdir, stat, statfs, unlink } from 'node:fs/promises';
+import * as callbacks from 'node:fs';
+import { closeSync, fstatSync, openSync, statfsSync } from 'node:fs';
+import { link, mkdir, open as openHandle, readdir, rename, rmdir, stat, unlink } from 'node:fs/promises';
+import { promisify } from 'node:util';
 
 /** A file that is being written. Calls must not overlap. */
 export interface WritableFile {
@@ -15,6 +17,8 @@ export interface WritableFile {
 /** What a file system says of a path. */
 export interface FileStatus {
   readonly isFile: boolean;
+  /** Its length. */
+  readonly bytes: number;
   /** Names that a file has under one file system share it. */
   readonly inode: number;
   readonly links: number;
@@ -46,8 +50,8 @@ export interface FileSystem {
   removeDirectory(path: string): Promise<void>;
   list(path: string): Promise<readonly string[]>;
   status(path: string): Promise<FileStatus>;
-  /** Bytes that may still be written to the file system of `path`. */
-  freeBytes(path: string): Promise<number>;
+  /** Bytes that may still be written to the file system of `path`, and all that it has. */
+  space(path: string): Promise<{ readonly free: number; readonly total: number }>;
 }
 
 const FILE_MODE = 0o600;
@@ -55,16 +59,32 @@ const DIRECTORY_MODE = 0o700;
 
 const canSyncDirectories = process.platform !== 'win32';
 
-/** The real one. */
+const open = promisify(callbacks.open);
+const write = promisify(callbacks.write);
+const fsync = promisify(callbacks.fsync);
+
+/**
+ * The real one. What the system answers from memory (length, free space, a descriptor of a directory just written to, its
+ * end) is asked at once: in the thread pool it would wait behind the syncs of other files, which is most of the time that
+ * an instance takes.
+ */
 export const nodeFileSystem: FileSystem = {
   canSyncDirectories,
   create: async (path) => new NodeFile(await open(path, 'wx', FILE_MODE)),
   read: async function* (path, chunkBytes) {
-    const stream = createReadStream(path, { highWaterMark: chunkBytes });
+    const handle = await openHandle(path, 'r');
     try {
-      for await (const chunk of stream) yield chunk as Buffer;
+      // No more than the file has: a stream takes a whole chunk for each small file, which memory does not get back.
+      const { size } = await handle.stat();
+      for (let position = 0; position < size; ) {
+        const chunk = Buffer.allocUnsafeSlow(Math.min(chunkBytes, size - position));
+        const { bytesRead } = await handle.read(chunk, 0, chunk.byteLength, position);
+        if (bytesRead === 0) return;
+        position += bytesRead;
+        yield chunk.subarray(0, bytesRead);
+      }
     } finally {
-      stream.destroy();
+      await handle.close();
     }
   },
   makeDirectory: async (path) => {
@@ -72,11 +92,11 @@ export const nodeFileSystem: FileSystem = {
   },
   syncDirectory: async (path) => {
     if (!canSyncDirectories) return;
-    const handle = await open(path, 'r');
+    const descriptor = openSync(path, 'r');
     try {
-      await handle.sync();
+      await fsync(descriptor);
     } finally {
-      await handle.close();
+      closeSync(descriptor);
     }
   },
   link,
@@ -86,35 +106,52 @@ export const nodeFileSystem: FileSystem = {
   list: (path) => readdir(path),
   status: async (path) => {
     const status = await stat(path);
-    return { isFile: status.isFile(), inode: status.ino, links: status.nlink };
+    return { isFile: status.isFile(), bytes: status.size, inode: status.ino, links: status.nlink };
   },
-  freeBytes: async (path) => {
-    const { bavail, bsize } = await statfs(path);
-    return bavail * bsize;
+  space: async (path) => {
+    const { bavail, blocks, bsize } = statfsSync(path);
+    return { free: bavail * bsize, total: blocks * bsize };
   },
 };
 
 class NodeFile implements WritableFile {
-  readonly #handle: FileHandle;
+  #descriptor: number | undefined;
+  /** What the thread pool does with the descriptor. */
+  #underWay: Promise<unknown> = Promise.resolve();
 
-  constructor(handle: FileHandle) {
-    this.#handle = handle;
+  constructor(descriptor: number) {
+    this.#descriptor = descriptor;
   }
 
   async write(chunk: Uint8Array, offset: number): Promise<number> {
-    const { bytesWritten } = await this.#handle.write(chunk, offset, chunk.byteLength - offset);
+    const { bytesWritten } = await this.#track(write(this.#open(), chunk, offset, chunk.byteLength - offset, null));
     return bytesWritten;
   }
 
   async size(): Promise<number> {
-    return (await this.#handle.stat()).size;
+    return fstatSync(this.#open()).size;
   }
 
   async sync(): Promise<void> {
-    await this.#handle.sync();
+    await this.#track(fsync(this.#open()));
   }
 
+  /** Not before what is under way has ended, and once: the number of a closed descriptor is soon another file's. */
   async close(): Promise<void> {
-    await this.#handle.close();
+    const descriptor = this.#descriptor;
+    this.#descriptor = undefined;
+    if (descriptor === undefined) return;
+    await this.#underWay.catch(() => {});
+    closeSync(descriptor);
+  }
+
+  #open(): number {
+    if (this.#descriptor === undefined) throw new Error('the file is closed');
+    return this.#descriptor;
+  }
+
+  #track<T>(work: Promise<T>): Promise<T> {
+    this.#underWay = work;
+    return work;
   }
 }

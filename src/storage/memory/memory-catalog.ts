@@ -1,8 +1,9 @@
-import type { VersionRecord } from '../../domain/delivery.ts';
-import type { EpisodeCounts, EpisodeRecord } from '../../domain/episode.ts';
-import { compareRank, mergeRank, mergeUrgency, type Rank } from '../../domain/rank.ts';
+import type { Presence, VersionRecord } from '../../domain/delivery.ts';
+import type { EpisodeRecord } from '../../domain/episode.ts';
+import { mergeUrgency } from '../../domain/rank.ts';
 import { SpillwayError } from '../../errors.ts';
-import type { Acceptance, AcceptanceResult, Catalog, DestinationRecord, LeasedStudy, Settlement } from '../catalog.ts';
+import type { Acceptance, Catalog, DestinationRecord, EvictionBlock, LeasedStudy, Settlement } from '../catalog.ts';
+import { blockOf, evictionOf, type LastDelivery } from './memory-holdings.ts';
 import {
   deliveryOf,
   destinationEntry,
@@ -12,18 +13,13 @@ import {
   episodeEntry,
   pageOf,
 } from './memory-records.ts';
-import {
-  type DestinationEntry,
-  type EpisodeEntry,
-  firstIndex,
-  type MemoryTables,
-  newDestination,
-  type StudyEntry,
-} from './memory-tables.ts';
+import { firstIndex, type MemoryTables, newDestination } from './memory-tables.ts';
 
 type Argument<Method extends keyof Omit<Catalog, 'durable'>> = Parameters<Catalog[Method]>[0];
 type Answer<Method extends keyof Omit<Catalog, 'durable'>> = ReturnType<Catalog[Method]>;
 
+import { accept, findVersion, isHere, takeUp } from './memory-acceptance.ts';
+import { byStudy, byTier, countEpisode, mostUrgent, settle } from './memory-work.ts';
 /** One opening of a catalog in memory. Every method does its work in one go, before anything else runs. */
 export class MemoryCatalog implements Catalog {
   readonly durable = false;
@@ -40,11 +36,13 @@ export class MemoryCatalog implements Catalog {
   }
 
   async hasArrival(arrivalId: string): Answer<'hasArrival'> {
-    return this.#open().arrivals.has(arrivalId);
+    const version = this.#open().arrivals.get(arrivalId);
+    return version !== undefined && isHere(version);
   }
 
   async findVersion(key: Argument<'findVersion'>): Answer<'findVersion'> {
-    return findVersion(this.#open(), key.sopInstanceUid, key.transferSyntaxUid, key.digest);
+    const version = findVersion(this.#open(), key.sopInstanceUid, key.transferSyntaxUid, key.digest);
+    return version === null ? null : { ...version };
   }
 
   async accept(batch: readonly Acceptance[]): Answer<'accept'> {
@@ -52,17 +50,172 @@ export class MemoryCatalog implements Catalog {
     // All that can fail comes first, so that nothing is ever half done.
     for (const { version, deliveries } of batch) {
       const { sopInstanceUid, transferSyntaxUid } = version.identity;
-      if (findVersion(tables, sopInstanceUid, transferSyntaxUid, version.digest) !== null) continue;
+      const known = findVersion(tables, sopInstanceUid, transferSyntaxUid, version.digest);
+      if (known?.presence === 'kept') continue;
+      if (known?.presence === 'evicting') {
+        throw new SpillwayError(
+          'SPILLWAY_STORE_FAILED',
+          `The version ${known.arrivalId} is being evicted. Send it again.`,
+        );
+      }
       for (const { destinationId } of deliveries) destinationInUse(tables, destinationId);
     }
     return batch.map((acceptance) => accept(tables, acceptance));
   }
 
-  async versions({ studyInstanceUid, afterArrivalId = '', limit }: Argument<'versions'>): Answer<'versions'> {
+  async versions(page: Argument<'versions'>): Answer<'versions'> {
     const { versions, versionsByStudy } = this.#open();
+    const { studyInstanceUid, presence, afterArrivalId = '' } = page;
     const list = studyInstanceUid === undefined ? versions : (versionsByStudy.get(studyInstanceUid) ?? []);
     const start = firstIndex(list, ({ arrivalId }) => arrivalId > afterArrivalId);
-    return list.slice(start, start + limit);
+    const belongs = (version: VersionRecord) =>
+      presence === undefined ? isHere(version) : version.presence === presence;
+    return pageOf(entriesFrom(list, start), belongs, page.limit).map((version) => ({ ...version }));
+  }
+
+  async studies(filter: Argument<'studies'>): Answer<'studies'> {
+    return this.#open().holdings.find(filter);
+  }
+
+  async held(): Answer<'held'> {
+    const { holdings, versions } = this.#open();
+    const count = (presence: Presence) => versions.filter((version) => version.presence === presence).length;
+    return { ...holdings.held(), unconfirmed: count('unconfirmed'), missing: count('missing') };
+  }
+
+  async hourlyTotals({ from, to, after, limit }: Argument<'hourlyTotals'>): Answer<'hourlyTotals'> {
+    return this.#open().holdings.hours(from, to, after, limit);
+  }
+
+  async evictable(terms: Argument<'evictable'>): Answer<'evictable'> {
+    const tables = this.#open();
+    return tables.holdings
+      .all()
+      .filter((study) => blockOf(study, lastDeliveries(tables, study.studyInstanceUid), terms) === null)
+      .sort((a, b) => a.lastReceivedAt - b.lastReceivedAt || byStudy(a, b))
+      .slice(0, terms.limit);
+  }
+
+  async evictionBlocks(terms: Argument<'evictionBlocks'>): Answer<'evictionBlocks'> {
+    const tables = this.#open();
+    const blocks = new Map<EvictionBlock['reason'], { studies: number; bytes: number }>();
+    for (const study of tables.holdings.all()) {
+      const reason = blockOf(study, lastDeliveries(tables, study.studyInstanceUid), terms) ?? 'none';
+      const block = blocks.get(reason) ?? { studies: 0, bytes: 0 };
+      blocks.set(reason, { studies: block.studies + 1, bytes: block.bytes + study.bytes });
+    }
+    return [...blocks].map(([reason, block]) => ({ reason, ...block })).sort((a, b) => (a.reason < b.reason ? -1 : 1));
+  }
+
+  async beginEviction({ studyInstanceUid, ...terms }: Argument<'beginEviction'>): Answer<'beginEviction'> {
+    const tables = this.#open();
+    const study = tables.holdings.study(studyInstanceUid);
+    if (study === undefined || study.instances === 0) return null;
+    if (blockOf(study, lastDeliveries(tables, studyInstanceUid), terms) !== null) return null;
+    const versions = (tables.versionsByStudy.get(studyInstanceUid) ?? []).filter(({ presence }) => presence === 'kept');
+    for (const version of versions) version.presence = 'evicting';
+    tables.holdings.remove(versions);
+    return evictionOf(studyInstanceUid, versions);
+  }
+
+  async endEviction({ studyInstanceUid, at }: Argument<'endEviction'>): Promise<void> {
+    const tables = this.#open();
+    const versions = (tables.versionsByStudy.get(studyInstanceUid) ?? []).filter(
+      ({ presence }) => presence === 'evicting',
+    );
+    if (versions.length === 0) return;
+    for (const version of versions) {
+      version.presence = 'evicted';
+      const facts = tables.rankingFacts.get(version.arrivalId);
+      if (facts !== undefined) tables.rankingFacts.set(version.arrivalId, { ...facts, attributes: {} });
+      tables.sources.set(version.arrivalId, null);
+    }
+    const { bytes } = evictionOf(studyInstanceUid, versions);
+    tables.holdings.append(at, 'evicted', { studyInstanceUid, instances: versions.length, bytes });
+  }
+
+  async evictions({ limit }: Argument<'evictions'>): Answer<'evictions'> {
+    const byStudy = new Map<string, VersionRecord[]>();
+    for (const version of this.#open().versions) {
+      if (version.presence !== 'evicting') continue;
+      const { studyInstanceUid } = version.identity;
+      byStudy.set(studyInstanceUid, [...(byStudy.get(studyInstanceUid) ?? []), version]);
+    }
+    return [...byStudy].slice(0, limit).map(([study, versions]) => evictionOf(study, versions));
+  }
+
+  async unknownArrivals(arrivalIds: readonly string[]): Answer<'unknownArrivals'> {
+    const { arrivals } = this.#open();
+    return arrivalIds.filter((arrivalId) => {
+      const version = arrivals.get(arrivalId);
+      return version === undefined || version.presence === 'evicted' || version.presence === 'missing';
+    });
+  }
+
+  async takeUp({ instances, at }: Argument<'takeUp'>): Answer<'takeUp'> {
+    const tables = this.#open();
+    const outcomes = instances.map((instance) => takeUp(tables, instance));
+    const taken = outcomes.filter((outcome) => outcome === 'taken').length;
+    if (taken > 0) tables.holdings.append(at, 'taken-up', { instances: taken });
+    return outcomes;
+  }
+
+  async markMissing({ arrivalId, at }: Argument<'markMissing'>): Answer<'markMissing'> {
+    const { arrivals, holdings } = this.#open();
+    const version = arrivals.get(arrivalId);
+    if (version === undefined || !isHere(version)) return false;
+    version.presence = 'missing';
+    holdings.remove([version]);
+    holdings.append(at, 'missing', { arrivalId, sopInstanceUid: version.identity.sopInstanceUid });
+    return true;
+  }
+
+  async acceptanceOf(arrivalId: string): Answer<'acceptanceOf'> {
+    const { arrivals, rankingFacts, sources } = this.#open();
+    const version = arrivals.get(arrivalId);
+    const facts = rankingFacts.get(arrivalId);
+    if (version === undefined || facts === undefined) return null;
+    if (version.presence === 'evicting' || version.presence === 'evicted') return null;
+    const { attributes, urgency } = facts;
+    return { version: { ...version }, attributes, source: sources.get(arrivalId) ?? null, urgency };
+  }
+
+  async openCommitment(transaction: Argument<'openCommitment'>): Promise<void> {
+    const tables = this.#open();
+    const { commitments } = tables.holdings;
+    if (commitments.has(transaction.transactionUid)) {
+      throw new SpillwayError(
+        'SPILLWAY_STORE_FAILED',
+        `Expected a new transaction UID, got ${transaction.transactionUid}, which is open. Make one for each request.`,
+      );
+    }
+    destinationEntry(tables, transaction.destinationId);
+    commitments.set(transaction.transactionUid, transaction);
+  }
+
+  async commitments({ transactionUid, destinationId, limit }: Argument<'commitments'>): Answer<'commitments'> {
+    const tables = this.#open();
+    if (destinationId !== undefined && transactionUid === undefined) destinationEntry(tables, destinationId);
+    return [...tables.holdings.commitments.values()]
+      .filter((each) =>
+        transactionUid !== undefined
+          ? each.transactionUid === transactionUid
+          : destinationId === undefined || each.destinationId === destinationId,
+      )
+      .sort((a, b) => a.requestedAt - b.requestedAt || (a.transactionUid < b.transactionUid ? -1 : 1))
+      .slice(0, limit);
+  }
+
+  async closeCommitment(transactionUid: string): Promise<void> {
+    this.#open().holdings.commitments.delete(transactionUid);
+  }
+
+  async appendLog({ at, kind, detail }: Argument<'appendLog'>): Answer<'appendLog'> {
+    return this.#open().holdings.append(at, kind, detail);
+  }
+
+  async log({ afterId, limit }: Argument<'log'>): Answer<'log'> {
+    return this.#open().holdings.log(afterId, limit);
   }
 
   async registerDestination(destinationId: string): Promise<void> {
@@ -80,6 +233,8 @@ export class MemoryCatalog implements Catalog {
     const tables = this.#open();
     const destination = destinationEntry(tables, destinationId);
     destination.retired = { at, reason, by };
+    const discarded = destination.counts.pending + destination.counts.sent;
+    tables.holdings.append(at, 'retired', { destinationId, reason, by, discarded });
     for (const study of destination.openStudies) {
       for (const delivery of study.open.values()) {
         tables.setState(delivery, 'discarded');
@@ -149,17 +304,18 @@ export class MemoryCatalog implements Catalog {
       .sort(byStudy)
       .slice(0, limit)
       .map(({ studyInstanceUid, rank }) => {
-        const lastArrivalId = tables.accepted.get(studyInstanceUid)?.at(-1) ?? '';
+        const lastArrivalId = tables.acceptedLast.get(studyInstanceUid) ?? '';
         return { studyInstanceUid, rank, lastArrivalId };
       });
   }
 
   async rankingFacts(page: Argument<'rankingFacts'>): Answer<'rankingFacts'> {
-    const { rankingFacts, destinations, accepted } = this.#open();
+    const { rankingFacts, destinations, accepted, arrivals: known } = this.#open();
     const { arrivals } = destinationEntry({ destinations }, page.destinationId);
     const ids = accepted.get(page.studyInstanceUid) ?? [];
     const start = page.afterArrivalId === undefined ? 0 : ids.indexOf(page.afterArrivalId) + 1;
-    return pageOf(entriesFrom(ids, start), (arrivalId) => arrivals.has(arrivalId), page.limit).flatMap(
+    const isTold = (id: string) => arrivals.has(id) && known.get(id)?.presence !== 'evicted';
+    return pageOf(entriesFrom(ids, start), isTold, page.limit).flatMap(
       (arrivalId) => rankingFacts.get(arrivalId) ?? [],
     );
   }
@@ -172,7 +328,7 @@ export class MemoryCatalog implements Catalog {
     for (const { studyInstanceUid, rank, lastArrivalId } of ranks) {
       const study = studies.get(studyInstanceUid);
       if (study === undefined) continue;
-      if (tables.accepted.get(studyInstanceUid)?.at(-1) === lastArrivalId) {
+      if (tables.acceptedLast.get(studyInstanceUid) === lastArrivalId) {
         study.rank = rank;
         study.ranking = destination.ranking;
       } else missed.push(studyInstanceUid);
@@ -232,6 +388,11 @@ export class MemoryCatalog implements Catalog {
       closedAt: null,
       pendingAtStart: destination.counts.pending + destination.counts.sent,
     };
+    tables.holdings.append(episode.detectedAt, 'episode-opened', {
+      episodeId: record.id,
+      destinationId,
+      cause: episode.cause,
+    });
     tables.episodes.push({ record, destination, start: tables.sequence, end: Number.POSITIVE_INFINITY });
     return record;
   }
@@ -243,6 +404,7 @@ export class MemoryCatalog implements Catalog {
     if (episode.record[field] !== null) return episode.record;
     episode.record = { ...episode.record, [field]: at };
     if (as === 'ended') episode.end = tables.sequence;
+    tables.holdings.append(at, `episode-${as}`, { episodeId, destinationId: episode.record.destinationId });
     return episode.record;
   }
 
@@ -284,116 +446,18 @@ export class MemoryCatalog implements Catalog {
   }
 }
 
-function findVersion(
-  tables: MemoryTables,
-  sopInstanceUid: string,
-  transferSyntaxUid: string,
-  digest: string,
-): VersionRecord | null {
-  const versions = tables.versionsByInstance.get(sopInstanceUid) ?? [];
-  return (
-    versions.find((version) => version.identity.transferSyntaxUid === transferSyntaxUid && version.digest === digest) ??
-    null
-  );
-}
-
-function accept(tables: MemoryTables, { version, attributes, urgency, deliveries }: Acceptance): AcceptanceResult {
-  const { sopInstanceUid, studyInstanceUid, transferSyntaxUid } = version.identity;
-  const known = findVersion(tables, sopInstanceUid, transferSyntaxUid, version.digest);
-  if (known !== null) return { outcome: 'identical', version: known };
-  const isFurther = tables.versionsByInstance.has(sopInstanceUid);
-  tables.addVersion(version, { arrivalId: version.arrivalId, attributes, receivedAt: version.receivedAt, urgency });
-  for (const { destinationId, rank } of deliveries) {
-    const destination = destinationInUse(tables, destinationId);
-    tables.addDelivery(destination, version, isFurther, rankedStudy(destination, studyInstanceUid, rank));
-  }
-  return { outcome: isFurther ? 'version' : 'created', version };
-}
-
-function rankedStudy(destination: DestinationEntry, studyInstanceUid: string, arrived: Rank): StudyEntry {
-  const known = destination.studies.get(studyInstanceUid);
-  if (known !== undefined) {
-    // Judged by a policy that is none any more, and by nobody judged again since nothing was open.
-    const isOutdated = known.open.size === 0 && known.ranking !== destination.ranking;
-    known.rank = isOutdated ? arrived : mergeRank(known.rank, arrived);
-    known.ranking = destination.ranking;
-    return known;
-  }
-  const study: StudyEntry = {
-    studyInstanceUid,
-    rank: arrived,
-    ranking: destination.ranking,
-    open: new Map(),
-    openBytes: 0,
-    dueAt: Number.POSITIVE_INFINITY,
-    lease: null,
-    isInterrupted: false,
-  };
-  destination.studies.set(studyInstanceUid, study);
-  return study;
-}
-
-/** Returns whether the settlement held: false when its lease is stale or the delivery is final. */
-function settle(tables: MemoryTables, settlement: Settlement): boolean {
-  const delivery = tables.deliveries.get(settlement.deliveryId);
-  if (delivery === undefined || delivery.settledAt !== null || delivery.study.lease !== settlement.lease) return false;
-  tables.setState(delivery, settlement.state);
-  delivery.evidence = settlement.evidence;
-  delivery.attempts = settlement.attempts;
-  delivery.reason = settlement.reason;
-  if (settlement.state === 'pending' || settlement.state === 'sent') tables.defer(delivery, settlement.notBefore);
-  else tables.finish(delivery);
-  return true;
-}
-
-/** The `limit` first studies in the order of replay, kept in order while all are looked at once. */
-function mostUrgent({ openStudies }: DestinationEntry, now: number, limit: number): StudyEntry[] {
-  const first: StudyEntry[] = [];
-  for (const study of openStudies) {
-    if (study.lease !== null || study.dueAt > now) continue;
-    const index = firstIndex(first, (other) => byUrgency(other, study) > 0);
-    if (index >= limit) continue;
-    first.splice(index, 0, study);
-    if (first.length > limit) first.pop();
-  }
-  return first;
-}
-
-function countEpisode({ record, destination, start, end }: EpisodeEntry): Awaited<Answer<'countEpisode'>> {
-  const total = { received: record.pendingAtStart, ...emptyCounts() };
-  const tiers = new Map<number, { tier: number } & ReturnType<typeof emptyCounts>>();
-  for (const { id, state, settledAt, study } of destination.deliveries) {
-    if (id > end) break;
-    if (id > start) total.received += 1;
-    if (settledAt !== null && settledAt <= start) continue;
-    const { tier } = study.rank;
-    const ofTier = tiers.get(tier) ?? { tier, ...emptyCounts() };
-    tiers.set(tier, ofTier);
-    for (const counts of [total, ofTier]) {
-      if (state === 'pending') counts.pending += 1;
-      counts[state === 'pending' || state === 'sent' ? 'outstanding' : state] += 1;
-    }
-  }
-  return { total, tiers: [...tiers.values()].sort(byTier) };
-}
-
-function emptyCounts(): { -readonly [Count in Exclude<keyof EpisodeCounts, 'received'>]: number } {
-  return { verified: 0, quarantined: 0, discarded: 0, outstanding: 0, pending: 0 };
-}
-
-function byUrgency(a: StudyEntry, b: StudyEntry): number {
-  return compareRank(a.rank, b.rank) || byStudy(a, b);
-}
-
-// UIDs compare by code unit, never by a locale.
-function byStudy(a: StudyEntry, b: StudyEntry): number {
-  return a.studyInstanceUid < b.studyInstanceUid ? -1 : Number(a.studyInstanceUid > b.studyInstanceUid);
+/** Of each version of a study the last delivery to each destination. */
+function lastDeliveries({ versionsByStudy, destinations }: MemoryTables, studyInstanceUid: string) {
+  return (versionsByStudy.get(studyInstanceUid) ?? []).map((version) => ({
+    presence: version.presence,
+    deliveries: [...destinations.values()].flatMap(({ retired, deliveries }): LastDelivery[] => {
+      const last = deliveries.findLast((delivery) => delivery.version === version);
+      if (last === undefined) return [];
+      return [{ isRetired: retired !== null, isVerified: last.state === 'verified', evidence: last.evidence }];
+    }),
+  }));
 }
 
 function byDestinationId(a: DestinationRecord, b: DestinationRecord): number {
   return a.destinationId < b.destinationId ? -1 : Number(a.destinationId > b.destinationId);
-}
-
-function byTier(a: { readonly tier: number }, b: { readonly tier: number }): number {
-  return a.tier - b.tier;
 }

@@ -1,7 +1,8 @@
 import type { DeliveryState, Evidence, VersionRecord } from '../../domain/delivery.ts';
 import type { EpisodeRecord } from '../../domain/episode.ts';
 import type { Rank } from '../../domain/rank.ts';
-import type { RankingFacts } from '../catalog.ts';
+import type { Acceptance, RankingFacts } from '../catalog.ts';
+import { type HeldVersion, MemoryHoldings } from './memory-holdings.ts';
 
 /** One version × one destination. */
 export interface DeliveryEntry {
@@ -10,6 +11,8 @@ export interface DeliveryEntry {
   readonly study: StudyEntry;
   readonly version: VersionRecord;
   readonly isFurther: boolean;
+  /** Of the version as it was then: it may come back in a file of another length. */
+  readonly bytes: number;
   state: DeliveryState;
   evidence: Evidence;
   attempts: number;
@@ -67,12 +70,17 @@ export interface EpisodeEntry {
 /** What a memory catalog holds; it outlives the openings of its store. */
 export class MemoryTables {
   /** Ascending by arrival id. */
-  readonly versions: VersionRecord[] = [];
-  readonly arrivals = new Set<string>();
-  readonly versionsByStudy = new Map<string, VersionRecord[]>();
-  readonly versionsByInstance = new Map<string, VersionRecord[]>();
+  readonly versions: HeldVersion[] = [];
+  readonly arrivals = new Map<string, HeldVersion>();
+  readonly versionsByStudy = new Map<string, HeldVersion[]>();
+  readonly versionsByInstance = new Map<string, HeldVersion[]>();
   /** Arrival ids by study, in the order of acceptance, which is not always that of arrival. */
   readonly accepted = new Map<string, string[]>();
+  /** The arrival id of the version accepted last, or restored, by study. */
+  readonly acceptedLast = new Map<string, string>();
+  /** What callers said where instances came from, by arrival id. */
+  readonly sources = new Map<string, string | null>();
+  readonly holdings = new MemoryHoldings();
   /** By arrival id. */
   readonly rankingFacts = new Map<string, RankingFacts>();
   readonly destinations = new Map<string, DestinationEntry>();
@@ -103,14 +111,23 @@ export class MemoryTables {
     }
   }
 
-  addVersion(version: VersionRecord, facts: RankingFacts): void {
-    this.rankingFacts.set(version.arrivalId, facts);
+  addVersion(
+    given: VersionRecord,
+    { attributes, source, urgency }: Omit<Acceptance, 'version' | 'deliveries'>,
+  ): HeldVersion {
+    const version: HeldVersion = { ...given };
+    const { arrivalId, receivedAt } = version;
     const { studyInstanceUid, sopInstanceUid } = version.identity;
-    this.arrivals.add(version.arrivalId);
+    this.rankingFacts.set(arrivalId, { arrivalId, attributes, receivedAt, urgency });
+    this.sources.set(arrivalId, source);
+    this.arrivals.set(arrivalId, version);
     insertByArrival(this.versions, version);
     insertByArrival(listUnder(this.versionsByStudy, studyInstanceUid), version);
     listUnder(this.versionsByInstance, sopInstanceUid).push(version);
-    listUnder(this.accepted, studyInstanceUid).push(version.arrivalId);
+    listUnder(this.accepted, studyInstanceUid).push(arrivalId);
+    this.acceptedLast.set(studyInstanceUid, arrivalId);
+    this.holdings.add(version, attributes, true);
+    return version;
   }
 
   addDelivery(destination: DestinationEntry, version: VersionRecord, isFurther: boolean, study: StudyEntry): void {
@@ -122,6 +139,7 @@ export class MemoryTables {
       study,
       version,
       isFurther,
+      bytes: version.bytes,
       state: 'pending',
       evidence: 'accepted',
       attempts: 0,
@@ -138,6 +156,7 @@ export class MemoryTables {
     destination.openStudies.add(study);
     study.open.set(delivery.id, delivery);
     study.openBytes += version.bytes;
+    this.holdings.countOpen(version.identity.studyInstanceUid, 1);
     if (!delivery.isHeld) study.dueAt = 0;
   }
 
@@ -155,13 +174,14 @@ export class MemoryTables {
 
   /** Takes a delivery that has become final out of what is open; the next version of its instance has its turn. */
   finish(delivery: DeliveryEntry): void {
-    const { destination, study, version } = delivery;
+    const { destination, study, version, bytes } = delivery;
     this.sequence += 1;
     delivery.settledAt = this.sequence;
     delivery.isHeld = false;
     this.defer(delivery, 0);
     study.open.delete(delivery.id);
-    study.openBytes -= version.bytes;
+    study.openBytes -= bytes;
+    this.holdings.countOpen(version.identity.studyInstanceUid, -1);
     if (study.open.size === 0) {
       destination.openStudies.delete(study);
       study.dueAt = Number.POSITIVE_INFINITY;
@@ -216,7 +236,7 @@ export function firstIndex<T>(items: readonly T[], isAfter: (item: T) => boolean
   return low;
 }
 
-function insertByArrival(versions: VersionRecord[], version: VersionRecord): void {
+function insertByArrival(versions: HeldVersion[], version: HeldVersion): void {
   versions.splice(
     firstIndex(versions, ({ arrivalId }) => arrivalId > version.arrivalId),
     0,

@@ -1,9 +1,12 @@
 import type { DeliveryState } from '../../domain/delivery.ts';
 import type { Settlement } from '../catalog.ts';
 import type { Connection } from './connection.ts';
-import { destinationKey } from './destination-operations.ts';
+import type { Decision } from './decision-log.ts';
+import { COUNT_STATE, destinationKey } from './destination-operations.ts';
+import { appendLog } from './log-operations.ts';
 import type { CatalogOperations } from './operations.ts';
 import { DELIVERY_COLUMNS, type DeliveryRow, deliveryOf, RANK_COLUMNS, type RankRow, rankOf } from './rows.ts';
+import { countOpen } from './study-counters.ts';
 
 export const LEASABLE_STUDIES = `SELECT work_id, study_instance_uid, ${RANK_COLUMNS}, interrupted
   FROM work WHERE destination_key = ? AND open_instances > 0 AND lease IS NULL AND due_at <= ?
@@ -31,7 +34,22 @@ const END_LEASE = `UPDATE work SET lease = NULL, due_at = (
     SELECT min(not_before) FROM deliveries WHERE work_id = work.work_id AND settled_seq IS NULL AND held = 0)
   WHERE work_id = ?`;
 
-export const LEASED_DELIVERY = `SELECT d.work_id, d.destination_key, d.arrival_id, d.state, d.bytes
+/** An open delivery as it is made final. */
+export type OpenDeliveryRow = {
+  id: number;
+  work_id: number;
+  destination_key: number;
+  arrival_id: string;
+  state: DeliveryState;
+  bytes: number;
+  attempts: number;
+  study_instance_uid: string;
+};
+
+export const OPEN_DELIVERY_COLUMNS = `d.id, d.work_id, d.destination_key, d.arrival_id, d.state, d.bytes, d.attempts,
+  w.study_instance_uid`;
+
+export const LEASED_DELIVERY = `SELECT ${OPEN_DELIVERY_COLUMNS}
   FROM deliveries d JOIN work w ON w.work_id = d.work_id
   WHERE d.id = ? AND d.settled_seq IS NULL AND w.lease = ?`;
 
@@ -48,14 +66,6 @@ export const FIRST_OPEN_OF_INSTANCE = `SELECT d.id, d.work_id, d.held, d.not_bef
   WHERE s.arrival_id = ? AND d.destination_key = ? AND d.settled_seq IS NULL ORDER BY d.id LIMIT 1`;
 
 const MOVE_DUE_FORWARD = 'UPDATE work SET due_at = min(coalesce(due_at, ?), ?) WHERE work_id = ?';
-
-const COUNT_STATE: Readonly<Record<DeliveryState, string>> = {
-  pending: 'UPDATE destinations SET pending = pending + ? WHERE destination_key = ?',
-  sent: 'UPDATE destinations SET sent = sent + ? WHERE destination_key = ?',
-  verified: 'UPDATE destinations SET verified = verified + ? WHERE destination_key = ?',
-  quarantined: 'UPDATE destinations SET quarantined = quarantined + ? WHERE destination_key = ?',
-  discarded: 'UPDATE destinations SET discarded = discarded + ? WHERE destination_key = ?',
-};
 
 /** Deliveries: leasing studies, listing, settling. */
 export function deliveryOperations(
@@ -79,9 +89,10 @@ export function deliveryOperations(
     settle: (settlements) =>
       connection.write(() => {
         const sequence = connection.advance();
-        return settlements
-          .filter((settlement) => !settle(connection, settlement, sequence))
-          .map((settlement) => settlement.deliveryId);
+        const decisions: Decision[] = [];
+        const stale = settlements.filter((settlement) => !settle(connection, settlement, sequence, decisions));
+        connection.decide(decisions);
+        return stale.map((settlement) => settlement.deliveryId);
       }),
 
     nextDueAt: ({ destinationId, now }) =>
@@ -144,32 +155,53 @@ function releaseStudies(connection: Connection, key: number, leases: readonly nu
 }
 
 /** Returns whether the settlement held: false when its lease is stale or the delivery is final. */
-function settle(connection: Connection, settlement: Settlement, sequence: number): boolean {
-  const { deliveryId, lease, state, evidence, attempts, reason } = settlement;
-  const row = connection.get<{
-    work_id: number;
-    destination_key: number;
-    arrival_id: string;
-    state: DeliveryState;
-    bytes: number;
-  }>(LEASED_DELIVERY, deliveryId, lease);
+function settle(connection: Connection, settlement: Settlement, sequence: number, decisions: Decision[]): boolean {
+  const { deliveryId, lease, state, evidence, attempts, reason, at } = settlement;
+  const row = connection.get<OpenDeliveryRow>(LEASED_DELIVERY, deliveryId, lease);
   if (row === undefined) return false;
-  if (state !== row.state) {
-    connection.run(COUNT_STATE[row.state], -1, row.destination_key);
-    connection.run(COUNT_STATE[state], 1, row.destination_key);
-  }
   if (state === 'pending' || state === 'sent') {
+    countChange(connection, row, state);
     connection.run(SETTLE_OPEN, state, evidence, attempts, reason, wholeMs(settlement.notBefore), deliveryId);
-  } else {
-    connection.run(SETTLE_FINAL, state, evidence, attempts, reason, sequence, deliveryId);
-    connection.run(
-      'UPDATE work SET open_instances = open_instances - 1, open_bytes = open_bytes - ? WHERE work_id = ?',
-      row.bytes,
-      row.work_id,
-    );
-    releaseNextVersion(connection, row.arrival_id, row.destination_key);
+    return true;
+  }
+  finishDelivery(connection, row, { state, evidence, attempts, reason }, sequence);
+  if (state !== 'verified') {
+    const destinationId = destinationIdOf(connection, row.destination_key);
+    decisions.push({ kind: 'settle', at, arrivalId: row.arrival_id, destinationId, state, reason });
+    appendLog(connection, at, state, { destinationId, arrivalId: row.arrival_id, reason });
   }
   return true;
+}
+
+/** Makes an open delivery final, and everything that counts it right. */
+export function finishDelivery(
+  connection: Connection,
+  row: OpenDeliveryRow,
+  { state, evidence, attempts, reason }: Pick<Settlement, 'state' | 'evidence' | 'attempts' | 'reason'>,
+  sequence: number,
+): void {
+  countChange(connection, row, state);
+  connection.run(SETTLE_FINAL, state, evidence, attempts, reason, sequence, row.id);
+  connection.run(
+    'UPDATE work SET open_instances = open_instances - 1, open_bytes = open_bytes - ? WHERE work_id = ?',
+    row.bytes,
+    row.work_id,
+  );
+  countOpen(connection, row.study_instance_uid, -1);
+  releaseNextVersion(connection, row.arrival_id, row.destination_key);
+}
+
+function countChange(connection: Connection, row: OpenDeliveryRow, state: DeliveryState): void {
+  if (state === row.state) return;
+  connection.accumulate(COUNT_STATE[row.state], [-1], [row.destination_key]);
+  connection.accumulate(COUNT_STATE[state], [1], [row.destination_key]);
+}
+
+function destinationIdOf(connection: Connection, key: number): string {
+  return (
+    connection.get<{ id: string }>('SELECT destination_id AS id FROM destinations WHERE destination_key = ?', key)
+      ?.id ?? ''
+  );
 }
 
 /** A delivery has become final: the next open one of its SOP Instance UID, perhaps in another study, is its turn. */

@@ -3,6 +3,7 @@ import type { EpisodeCounts, EpisodeRecord } from '../../domain/episode.ts';
 import { SpillwayError } from '../../errors.ts';
 import type { Connection } from './connection.ts';
 import { destinationKey, destinationRow } from './destination-operations.ts';
+import { appendLog } from './log-operations.ts';
 import type { CatalogOperations } from './operations.ts';
 import { type EpisodeRow, episodeOf } from './rows.ts';
 
@@ -11,7 +12,7 @@ type StoredEpisode = EpisodeRow & { destination_key: number; start_seq: number; 
 const EPISODES = 'SELECT e.*, t.destination_id FROM episodes e JOIN destinations t USING (destination_key)';
 
 const MARK = {
-  ended: `UPDATE episodes SET ended_at = ?, end_seq = (SELECT value FROM sequence)
+  ended: `UPDATE episodes SET ended_at = ?, end_seq = (SELECT sequence FROM counters)
     WHERE episode_id = ? AND ended_at IS NULL`,
   drained: 'UPDATE episodes SET drained_at = ? WHERE episode_id = ? AND drained_at IS NULL',
   closed: 'UPDATE episodes SET closed_at = ? WHERE episode_id = ? AND closed_at IS NULL',
@@ -39,19 +40,24 @@ export function episodeOperations(
         const destination = destinationRow(connection, destinationId);
         const episodeId = connection.insert(
           `INSERT INTO episodes (destination_key, cause, started_at, detected_at, pending_at_start, start_seq)
-            VALUES (?, ?, ?, ?, ?, (SELECT value FROM sequence))`,
+            VALUES (?, ?, ?, ?, ?, (SELECT sequence FROM counters))`,
           destination.destination_key,
           cause,
           startedAt,
           detectedAt,
           destination.pending + destination.sent,
         );
+        appendLog(connection, detectedAt, 'episode-opened', { episodeId, destinationId, cause });
         return episodeOf(storedEpisode(connection, episodeId));
       }),
 
     markEpisode: ({ episodeId, as, at }) =>
       connection.write(() => {
+        const before = storedEpisode(connection, episodeId);
         connection.run(MARK[as], at, episodeId);
+        if (before[`${as}_at`] === null) {
+          appendLog(connection, at, `episode-${as}`, { episodeId, destinationId: before.destination_id });
+        }
         return episodeOf(storedEpisode(connection, episodeId));
       }),
 

@@ -1,15 +1,19 @@
 import type { SpillwayErrorCode } from '../../errors.ts';
 import type { CatalogOperations } from './operations.ts';
+import type { SqliteOptions } from './sqlite-database.ts';
 
 /** What the worker is started with. */
-export interface WorkerStart {
-  readonly file: string;
+export type WorkerStart = SqliteOptions;
+
+/** What a worker is started with that checks a copy of a catalog. */
+export interface CheckStart {
+  readonly check: string;
 }
 
 /** A call to the worker; `close` is the last. */
 export interface WorkerRequest {
   readonly id: number;
-  readonly method: keyof CatalogOperations | 'close';
+  readonly method: keyof CatalogOperations | 'snapshot' | 'close';
   readonly parameters: readonly unknown[];
 }
 
@@ -21,7 +25,7 @@ export interface WorkerError {
   readonly cause: string | null;
 }
 
-/** The answer to a call. The worker's first one, with id 0, says whether the catalog could be opened. */
+/** The answer to a call. The worker's first one, with id 0, says whether the catalog could be opened and was rebuilt. */
 export type WorkerResponse =
   | { readonly id: number; readonly result: unknown }
   | { readonly id: number; readonly error: WorkerError };

@@ -6,17 +6,17 @@ import type { CatalogOperations } from './operations.ts';
 import { RANK_COLUMNS, type RankRow, rankOf, rankValues } from './rows.ts';
 
 // The last that was accepted: an arrival id may be committed after a greater one, and no rank of one may be missed.
-const LAST_ACCEPTED = `(SELECT v.arrival_id FROM versions v WHERE v.study_instance_uid = work.study_instance_uid
-    ORDER BY v.rowid DESC LIMIT 1) AS last_arrival_id`;
+export const LAST_ARRIVAL = `SELECT s.last_arrival_id FROM work w
+  JOIN studies s ON s.study_instance_uid = w.study_instance_uid
+  WHERE w.destination_key = ? AND w.study_instance_uid = ?`;
 
-export const LAST_ARRIVAL = `SELECT ${LAST_ACCEPTED} FROM work WHERE destination_key = ? AND study_instance_uid = ?`;
-
-export const RANKED_STUDIES = `SELECT study_instance_uid, ${RANK_COLUMNS}, ${LAST_ACCEPTED}
-  FROM work WHERE destination_key = ? AND study_instance_uid > ? AND open_instances > 0
-  ORDER BY study_instance_uid LIMIT ?`;
+export const RANKED_STUDIES = `SELECT w.study_instance_uid, ${RANK_COLUMNS}, s.last_arrival_id
+  FROM work w CROSS JOIN studies s ON s.study_instance_uid = w.study_instance_uid
+  WHERE w.destination_key = ? AND w.study_instance_uid > ? AND w.open_instances > 0
+  ORDER BY w.study_instance_uid LIMIT ?`;
 
 export const RANKING_FACTS = `SELECT arrival_id, attributes, received_at, urgency FROM versions v
-  WHERE study_instance_uid = ? AND rowid > coalesce((SELECT rowid FROM versions WHERE arrival_id = ?), 0) AND EXISTS (
+  WHERE study_instance_uid = ? AND presence <> 'evicted' AND rowid > coalesce((SELECT rowid FROM versions WHERE arrival_id = ?), 0) AND EXISTS (
     SELECT 1 FROM deliveries d WHERE d.arrival_id = v.arrival_id AND d.destination_key = ?)
   ORDER BY rowid LIMIT ?`;
 

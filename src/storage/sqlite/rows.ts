@@ -1,4 +1,4 @@
-import type { Delivery, DeliveryState, Evidence, VersionRecord } from '../../domain/delivery.ts';
+import type { Delivery, DeliveryState, Evidence, Presence, VersionRecord } from '../../domain/delivery.ts';
 import type { EpisodeRecord } from '../../domain/episode.ts';
 import { DATE_BASES, type Rank, URGENCIES } from '../../domain/rank.ts';
 
@@ -17,6 +17,7 @@ export type VersionRow = IdentityColumns & {
   blob_ref: string;
   received_at: number;
   oddities: string;
+  presence: Presence;
 };
 
 export type DeliveryRow = IdentityColumns & {
@@ -57,7 +58,7 @@ export type EpisodeRow = {
 };
 
 export const VERSION_COLUMNS = `arrival_id, study_instance_uid, series_instance_uid, sop_instance_uid, sop_class_uid,
-  transfer_syntax_uid, digest, bytes, blob_ref, received_at, oddities`;
+  transfer_syntax_uid, digest, bytes, blob_ref, received_at, oddities, presence`;
 
 /** Columns of `deliveries d`, `versions v` and `destinations t` that make a `DeliveryRow`. */
 export const DELIVERY_COLUMNS = `d.id, t.destination_id, d.arrival_id, v.study_instance_uid, v.series_instance_uid,
@@ -83,6 +84,7 @@ export function versionOf(row: VersionRow): VersionRecord {
     blobRef: row.blob_ref,
     receivedAt: row.received_at,
     oddities: JSON.parse(row.oddities) as string[],
+    presence: row.presence,
   };
 }
 

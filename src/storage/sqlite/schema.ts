@@ -1,12 +1,79 @@
 /** Version of the tables below, kept in `PRAGMA user_version`. A newer one is refused, an older one is brought here. */
-export const SCHEMA_VERSION = 2;
+export const SCHEMA_VERSION = 3;
 
 /** `PRAGMA application_id`: the letters "SPIL", so that a foreign SQLite file is never taken for a catalog. */
 export const APPLICATION_ID = 0x5350494c;
 
+/** When each version of the tables was made, and when brought to it; its row is the first thing that a migration writes. */
+export const MIGRATIONS_TABLE = `CREATE TABLE IF NOT EXISTS migrations (
+  version INTEGER PRIMARY KEY,
+  applied_at INTEGER NOT NULL
+) STRICT;`;
+
+/** What version 3 added: what is held and since when, what was received, and what was decided. */
+const ADDED_3 = `CREATE TABLE studies (
+  study_key INTEGER PRIMARY KEY,
+  study_instance_uid TEXT NOT NULL UNIQUE,
+  last_arrival_id TEXT NOT NULL,
+  patient_id TEXT,
+  patient_name TEXT,
+  name_key TEXT,
+  accession_number TEXT,
+  study_date TEXT,
+  study_description TEXT,
+  modalities TEXT NOT NULL,
+  instances INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  open_deliveries INTEGER NOT NULL DEFAULT 0,
+  first_received_at INTEGER NOT NULL,
+  last_received_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX studies_by_patient ON studies (patient_id, study_instance_uid) WHERE instances > 0;
+CREATE INDEX studies_by_name ON studies (name_key) WHERE instances > 0;
+CREATE INDEX studies_by_accession ON studies (accession_number, study_instance_uid) WHERE instances > 0;
+CREATE INDEX studies_by_date ON studies (study_date) WHERE instances > 0;
+CREATE INDEX studies_settled ON studies (last_received_at, study_instance_uid) WHERE instances > 0 AND open_deliveries = 0;
+CREATE INDEX versions_by_presence ON versions (presence, arrival_id) WHERE presence <> 'kept';
+
+CREATE TABLE hourly_totals (
+  hour INTEGER NOT NULL,
+  modality TEXT NOT NULL,
+  studies INTEGER NOT NULL,
+  instances INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  PRIMARY KEY (hour, modality)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE decisions (
+  arrival_id TEXT NOT NULL,
+  destination_id TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('quarantined', 'discarded')),
+  reason TEXT,
+  PRIMARY KEY (arrival_id, destination_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE commitments (
+  transaction_uid TEXT PRIMARY KEY,
+  destination_key INTEGER NOT NULL REFERENCES destinations,
+  requested_at INTEGER NOT NULL,
+  delivery_ids TEXT NOT NULL
+) STRICT;
+CREATE INDEX commitments_by_destination ON commitments (destination_key, requested_at);
+
+CREATE TABLE event_log (
+  id INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  kind TEXT NOT NULL,
+  detail TEXT NOT NULL,
+  hash TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER event_log_is_not_changed BEFORE UPDATE ON event_log BEGIN SELECT raise(ABORT, 'the event log is append-only'); END;
+CREATE TRIGGER event_log_is_not_deleted BEFORE DELETE ON event_log BEGIN SELECT raise(ABORT, 'the event log is append-only'); END;
+`;
+
 /**
- * - `sequence` is one monotone counter that acceptance (`deliveries.id`), settlement (`deliveries.settled_seq`) and
- *   leases draw from, so that the set of an episode is a comparison of numbers, whatever the clocks did.
+ * - `sequence` of the one row of `counters` is monotone: acceptance (`deliveries.id`), settlement (`deliveries.settled_seq`) and
+ *   leases draw from it, so that the set of an episode is a comparison of numbers, whatever the clocks did.
  * - A delivery is open while `settled_seq` is null. `held` marks a further version that waits for an earlier delivery
  *   of its SOP Instance UID: of the open deliveries of one SOP Instance UID to one destination all but the first are.
  * - `work` is one study × destination. Its `due_at` is the earliest `not_before` of the open deliveries that are not
@@ -16,14 +83,22 @@ export const APPLICATION_ID = 0x5350494c;
  * - The rowid of a version tells the order of acceptance, which is not that of arrival: instances of one study are made
  *   durable side by side, and each is committed when it is.
  * - `ranking` of a destination counts the changes of its policy; that of `work` tells by which its rank was judged.
- * - The counters in `destinations` and `work` change in the transaction that changes the rows they count.
+ * - The counters in `destinations`, `work` and `studies` change in the transaction that changes the rows they count.
+ * - `studies` counts the versions of a study whose bytes are here, and its open deliveries to all destinations. Its
+ *   `last_arrival_id` is that of the version accepted last, by which ranking sees that more has come. What it says of the
+ *   patient is that of the version accepted last, and is forgotten with the last of its bytes.
+ * - `decisions` are those of the decision log (decision-log.ts) that concern versions that the catalog does not know: it
+ *   was rebuilt, and the walk has not come to their files yet. `decided` is the last line of that log that is in the tables.
  */
 export const SCHEMA = `
-CREATE TABLE sequence (
+CREATE TABLE counters (
   only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-  value INTEGER NOT NULL
+  sequence INTEGER NOT NULL,
+  instances INTEGER NOT NULL DEFAULT 0,
+  bytes INTEGER NOT NULL DEFAULT 0,
+  decided INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-INSERT INTO sequence VALUES (1, 0);
+INSERT INTO counters (only_row, sequence) VALUES (1, 0);
 
 CREATE TABLE versions (
   arrival_id TEXT PRIMARY KEY,
@@ -39,10 +114,10 @@ CREATE TABLE versions (
   oddities TEXT NOT NULL,
   attributes TEXT NOT NULL,
   source TEXT,
-  urgency TEXT
+  urgency TEXT,
+  presence TEXT NOT NULL DEFAULT 'kept'
 ) STRICT;
 CREATE INDEX versions_by_instance ON versions (sop_instance_uid, arrival_id);
-CREATE INDEX versions_by_study ON versions (study_instance_uid, arrival_id);
 CREATE INDEX versions_by_acceptance ON versions (study_instance_uid);
 
 CREATE TABLE destinations (
@@ -121,6 +196,7 @@ CREATE TABLE episodes (
 ) STRICT;
 CREATE INDEX episodes_by_destination ON episodes (destination_key, episode_id);
 CREATE INDEX episodes_unclosed ON episodes (episode_id) WHERE closed_at IS NULL;
+${ADDED_3}
 `;
 
 /**
@@ -143,4 +219,36 @@ export const MIGRATIONS: readonly string[] = [
        FROM work w WHERE w.study_instance_uid = versions.study_instance_uid);
    CREATE INDEX versions_by_acceptance ON versions (study_instance_uid);
    CREATE INDEX work_open ON work (destination_key, study_instance_uid) WHERE open_instances > 0;`,
+  // 3: what is held, by study; totals by hour and modality of what came before count from the rows that are there.
+  `ALTER TABLE versions ADD COLUMN presence TEXT NOT NULL DEFAULT 'kept';
+   ${ADDED_3}
+   DROP INDEX versions_by_study;
+   ALTER TABLE sequence RENAME TO counters;
+   ALTER TABLE counters RENAME COLUMN value TO sequence;
+   ALTER TABLE counters ADD COLUMN instances INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE counters ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE counters ADD COLUMN decided INTEGER NOT NULL DEFAULT 0;
+   UPDATE counters SET (instances, bytes) = (SELECT count(*), coalesce(sum(bytes), 0) FROM versions);
+   INSERT INTO studies (study_instance_uid, last_arrival_id, patient_id, patient_name, name_key, accession_number, study_date, study_description,
+       modalities, instances, bytes, open_deliveries, first_received_at, last_received_at)
+     SELECT v.study_instance_uid, v.arrival_id, v.attributes ->> '$.PatientID', v.attributes ->> '$.PatientName', lower(v.attributes ->> '$.PatientName'),
+       v.attributes ->> '$.AccessionNumber', v.attributes ->> '$.StudyDate', v.attributes ->> '$.StudyDescription',
+       coalesce((SELECT group_concat(modality, '\\') FROM (SELECT DISTINCT m.attributes ->> '$.Modality' AS modality
+         FROM versions m WHERE m.study_instance_uid = v.study_instance_uid AND modality <> '' ORDER BY modality)), ''),
+       (SELECT count(*) FROM versions m WHERE m.study_instance_uid = v.study_instance_uid),
+       (SELECT sum(bytes) FROM versions m WHERE m.study_instance_uid = v.study_instance_uid),
+       coalesce((SELECT sum(open_instances) FROM work w WHERE w.study_instance_uid = v.study_instance_uid), 0),
+       (SELECT min(received_at) FROM versions m WHERE m.study_instance_uid = v.study_instance_uid),
+       (SELECT max(received_at) FROM versions m WHERE m.study_instance_uid = v.study_instance_uid)
+     FROM versions v
+     WHERE v.rowid IN (SELECT max(rowid) FROM versions GROUP BY study_instance_uid);
+   INSERT INTO hourly_totals (hour, modality, studies, instances, bytes)
+     SELECT received_at - received_at % 3600000, coalesce(attributes ->> '$.Modality', ''), 0, count(*), sum(bytes)
+     FROM versions GROUP BY 1, 2;
+   UPDATE hourly_totals SET studies = f.studies FROM (
+       SELECT received_at - received_at % 3600000 AS hour, modality, count(*) AS studies FROM (
+         SELECT min(rowid), received_at, coalesce(attributes ->> '$.Modality', '') AS modality
+           FROM versions GROUP BY study_instance_uid, modality)
+       GROUP BY 1, 2) f
+     WHERE f.hour = hourly_totals.hour AND f.modality = hourly_totals.modality;`,
 ];

@@ -1,8 +1,10 @@
 import { Worker } from 'node:worker_threads';
 import { messageOf, SpillwayError } from '../../errors.ts';
 import type { Catalog } from '../catalog.ts';
+import type { Rebuild } from '../store.ts';
 import type { WorkerRequest, WorkerResponse, WorkerStart } from './messages.ts';
 import type { CatalogOperations } from './operations.ts';
+import type { SqliteOptions } from './sqlite-database.ts';
 
 // The sources run as they are; the build puts the worker's file beside the one that holds this code.
 const WORKER_URL = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './sqlite-worker.js', import.meta.url);
@@ -15,15 +17,17 @@ const WORKER_URL = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './
  * @throws SpillwayError `SPILLWAY_STORE_FORMAT` for a file that is no catalog or one of an unknown version,
  * `SPILLWAY_STORE_LOCKED` where it is open already, `SPILLWAY_STORE_FULL`, `SPILLWAY_STORE_FAILED`
  */
-export async function openSqliteCatalog(options: { readonly file: string }): Promise<Catalog> {
-  const thread = new CatalogThread(options.file);
-  await thread.opened;
+export async function openSqliteCatalog(options: SqliteOptions): Promise<SqliteCatalog> {
+  const thread = new CatalogThread(options);
+  const rebuilt = await thread.opened;
   const call =
     <Method extends keyof CatalogOperations>(method: Method) =>
     (...parameters: Parameters<CatalogOperations[Method]>): Promise<ReturnType<CatalogOperations[Method]>> =>
       thread.call<ReturnType<CatalogOperations[Method]>>(method, parameters);
   return {
     durable: true,
+    rebuilt,
+    snapshot: () => thread.call<boolean>('snapshot', []),
     lastArrivalId: call('lastArrivalId'),
     hasArrival: call('hasArrival'),
     findVersion: call('findVersion'),
@@ -48,9 +52,34 @@ export async function openSqliteCatalog(options: { readonly file: string }): Pro
     markEpisode: call('markEpisode'),
     episodes: call('episodes'),
     episodeRemains: call('episodeRemains'),
+    studies: call('studies'),
+    held: call('held'),
+    hourlyTotals: call('hourlyTotals'),
+    evictable: call('evictable'),
+    evictionBlocks: call('evictionBlocks'),
+    beginEviction: call('beginEviction'),
+    endEviction: call('endEviction'),
+    evictions: call('evictions'),
+    unknownArrivals: call('unknownArrivals'),
+    takeUp: call('takeUp'),
+    markMissing: call('markMissing'),
+    acceptanceOf: call('acceptanceOf'),
+    openCommitment: call('openCommitment'),
+    commitments: call('commitments'),
+    closeCommitment: call('closeCommitment'),
+    appendLog: call('appendLog'),
+    log: call('log'),
     countEpisode: call('countEpisode'),
     close: () => thread.close(),
   };
+}
+
+/** A catalog in a file. */
+export interface SqliteCatalog extends Catalog {
+  /** What its opening did to a lost or damaged one; null when it was there and sound. */
+  readonly rebuilt: Rebuild | null;
+  /** Copies it to `snapshots/` beside it, durably, unless nothing has changed since the last; returns whether it did. */
+  snapshot(): Promise<boolean>;
 }
 
 interface Call {
@@ -61,7 +90,7 @@ interface Call {
 /** The worker, the calls to it that are in flight, and what became of it. */
 class CatalogThread {
   /** Resolves when the catalog is open; rejects when it could not be opened. */
-  readonly opened: Promise<void>;
+  readonly opened: Promise<Rebuild | null>;
   readonly #worker: Worker;
   readonly #calls = new Map<number, Call>();
   readonly #exited: Promise<void>;
@@ -69,8 +98,7 @@ class CatalogThread {
   #failure: SpillwayError | null = null;
   #closing: Promise<void> | null = null;
 
-  constructor(file: string) {
-    const start: WorkerStart = { file };
+  constructor(start: WorkerStart) {
     // None of the process's own flags: a worker refuses those of V8 and of the process, and needs none.
     this.#worker = new Worker(WORKER_URL, { workerData: start, execArgv: [], name: 'spillway catalog' });
     this.opened = this.#expect(0);

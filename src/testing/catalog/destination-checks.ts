@@ -50,8 +50,10 @@ export function destinationChecks(check: Check): void {
     await catalog.registerDestination('pacs');
     const inUse = { retiredAt: null, retiredReason: null, retiredBy: null, rankedBy: null };
     assert.deepEqual(await record(catalog, 'pacs'), { destinationId: 'pacs', ...inUse, ...counts });
-    await catalog.accept([offer(5, { study: '1.1' })]);
-    assert.deepEqual((await leaseOne(catalog, 0)).deliveries.map(arrivalOf), [arrival(5)]);
+    await catalog.accept([offer(5, { study: leased.studyInstanceUid })]);
+    const { leased: anew, deliveries: open } = await leaseOne(catalog, 0);
+    assert.deepEqual(open.map(arrivalOf), [arrival(5)]);
+    assert.equal(anew.interrupted, false, 'nothing of it was under way');
   });
 }
 

@@ -40,6 +40,7 @@ export function episodeChecks(check: Check): void {
     await settleAs(catalog, [arrival(1), arrival(2)], 'sent');
     assert.deepEqual(await catalog.episodeRemains(episode.id), { pending: false, open: true });
     await settleAs(catalog, [arrival(1)], 'verified');
+    assert.deepEqual(await catalog.episodeRemains(episode.id), { pending: false, open: true }, 'the last of the set');
     await settleAs(catalog, [arrival(2)], 'quarantined');
     assert.deepEqual(await catalog.episodeRemains(episode.id), { pending: false, open: false });
     assert.equal((await catalog.countEpisode(episode.id)).total.outstanding, 0);

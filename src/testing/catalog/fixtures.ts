@@ -1,9 +1,16 @@
 import assert from 'node:assert/strict';
-import type { Delivery, DeliveryState, VersionRecord } from '../../domain/delivery.ts';
+import type { Delivery, DeliveryState, Evidence, Presence, VersionRecord } from '../../domain/delivery.ts';
 import type { EpisodeRecord } from '../../domain/episode.ts';
 import type { Rank, Urgency } from '../../domain/rank.ts';
 import { SpillwayError, type SpillwayErrorCode } from '../../errors.ts';
-import type { Acceptance, AcceptanceResult, Catalog, LeasedStudy, Settlement } from '../../storage/catalog.ts';
+import type {
+  Acceptance,
+  AcceptanceResult,
+  Catalog,
+  FoundInstance,
+  LeasedStudy,
+  Settlement,
+} from '../../storage/catalog.ts';
 
 /** An open catalog in which the destinations `pacs` and `archive` are registered. */
 export interface Context {
@@ -24,6 +31,10 @@ interface Offer {
   readonly bytes?: number;
   readonly oddities?: readonly string[];
   readonly urgency?: Urgency;
+  readonly receivedAt?: number;
+  readonly blobRef?: string;
+  readonly source?: string;
+  readonly attributes?: Acceptance['attributes'];
   readonly to?: Readonly<Record<string, Partial<Rank>>>;
 }
 
@@ -44,15 +55,16 @@ export function offer(
     },
     digest: rest.digest ?? 'a',
     bytes: rest.bytes ?? 1000,
-    blobRef: `blob ${number}`,
-    receivedAt: 5000 + number,
+    blobRef: rest.blobRef ?? `blob ${number}`,
+    receivedAt: rest.receivedAt ?? 5000 + number,
     oddities: rest.oddities ?? [],
+    presence: 'kept',
   };
   const to = Object.entries(rest.to ?? { pacs: {} });
   return {
     version,
-    attributes: { Modality: 'CT' },
-    source: null,
+    attributes: rest.attributes ?? { Modality: 'CT' },
+    source: rest.source ?? null,
     urgency: rest.urgency ?? null,
     deliveries: to.map(([destinationId, given]) => {
       const ageTier = given.tier ?? rank.ageTier;
@@ -69,10 +81,10 @@ export function settlement(
   { lease: token }: LeasedStudy,
   { id }: Delivery,
   state: DeliveryState,
-  given: Partial<Pick<Settlement, 'attempts' | 'reason' | 'notBefore'>> = {},
+  given: Partial<Pick<Settlement, 'evidence' | 'attempts' | 'reason' | 'notBefore' | 'at'>> = {},
 ): Settlement {
   const evidence = state === 'pending' ? 'accepted' : 'found';
-  return { deliveryId: id, lease: token, state, evidence, attempts: 0, reason: null, notBefore: 0, ...given };
+  return { deliveryId: id, lease: token, state, evidence, attempts: 0, reason: null, notBefore: 0, at: 0, ...given };
 }
 
 export function lease(
@@ -98,16 +110,69 @@ export function inState(catalog: Catalog, state: DeliveryState, destinationId = 
   return catalog.deliveries({ destinationId, state, afterId: 0, limit: 10_000 });
 }
 
-/** Leases everything of the PACS, settles the deliveries of these arrivals, and releases everything. */
-export async function settleAs(catalog: Catalog, arrivals: readonly string[], state: DeliveryState): Promise<void> {
-  const leased = await lease(catalog, 0, 100);
+/** Leases everything of a destination, settles the deliveries of these arrivals, and releases everything. */
+export async function settleAs(
+  catalog: Catalog,
+  arrivals: readonly string[],
+  state: DeliveryState,
+  given: { readonly destinationId?: string; readonly evidence?: Evidence; readonly reason?: string } = {},
+): Promise<void> {
+  const { destinationId = 'pacs', ...rest } = given;
+  const leased = await lease(catalog, 0, 100, destinationId);
   for (const study of leased) {
-    const deliveries = (await due(catalog, study.studyInstanceUid, 0)).filter((each) =>
+    const deliveries = (await due(catalog, study.studyInstanceUid, 0, destinationId)).filter((each) =>
       arrivals.includes(each.arrivalId),
     );
-    assert.deepEqual(await catalog.settle(deliveries.map((delivery) => settlement(study, delivery, state))), []);
+    assert.deepEqual(await catalog.settle(deliveries.map((delivery) => settlement(study, delivery, state, rest))), []);
   }
-  await catalog.releaseStudies({ destinationId: 'pacs', leases: leased.map((study) => study.lease) });
+  await catalog.releaseStudies({ destinationId, leases: leased.map((study) => study.lease) });
+}
+
+/** A study may be evicted by these as soon as all of it is verified. */
+export const ANY = { evidence: 'answered', receivedBefore: 1e12 } as const;
+
+/** Accepts, has everything verified by the PACS, and evicts the studies whole. */
+export async function evict(catalog: Catalog, offers: readonly Acceptance[]): Promise<void> {
+  await catalog.accept(offers);
+  await settleAs(
+    catalog,
+    offers.map(({ version }) => version.arrivalId),
+    'verified',
+  );
+  for (const studyInstanceUid of new Set(offers.map(({ version }) => version.identity.studyInstanceUid))) {
+    assert.ok(await catalog.beginEviction({ studyInstanceUid, ...ANY, at: 60 }));
+    await catalog.endEviction({ studyInstanceUid, at: 61 });
+  }
+}
+
+/** The same instance as a walk finds it. */
+export function found({ version, attributes }: Acceptance): FoundInstance {
+  return { version: { ...version, presence: 'unconfirmed' }, attributes };
+}
+
+export const PRESENCES = [
+  'kept',
+  'unconfirmed',
+  'evicting',
+  'evicted',
+  'missing',
+] as const satisfies readonly Presence[];
+
+/** Arrival ids by presence; presences without any are left out. */
+export async function presences(catalog: Catalog): Promise<Partial<Record<Presence, readonly string[]>>> {
+  const entries = await Promise.all(
+    PRESENCES.map(async (presence) => {
+      const versions = await catalog.versions({ presence, limit: 1000 });
+      assert.ok(versions.every((version) => version.presence === presence));
+      return [presence, versions.map(arrivalOf)] as const;
+    }),
+  );
+  return Object.fromEntries(entries.filter(([, arrivals]) => arrivals.length > 0));
+}
+
+/** What is found of a version in one presence or another. */
+export async function find(catalog: Catalog, { version }: Pick<Acceptance, 'version'>): Promise<VersionRecord | null> {
+  return catalog.findVersion({ ...version.identity, digest: version.digest });
 }
 
 export function openEpisode(catalog: Catalog, destinationId = 'pacs'): Promise<EpisodeRecord> {
@@ -127,6 +192,14 @@ export async function everything(catalog: Catalog): Promise<unknown> {
   return {
     last: await catalog.lastArrivalId(),
     versions: await catalog.versions({ limit: 1000 }),
+    presences: await presences(catalog),
+    studies: await catalog.studies({ limit: 1000 }),
+    held: await catalog.held(),
+    hours: await catalog.hourlyTotals({ from: 0, to: 1e12, limit: 1000 }),
+    evictions: await catalog.evictions({ limit: 100 }),
+    blocks: await catalog.evictionBlocks({ evidence: 'found', receivedBefore: 1e12 }),
+    commitments: await catalog.commitments({ limit: 100 }),
+    log: await catalog.log({ afterId: 0, limit: 1000 }),
     destinations: await catalog.destinations(),
     deliveries: await Promise.all(states.map((state) => inState(catalog, state))),
     ranked: await catalog.rankedStudies({ destinationId: 'pacs', limit: 1000 }),

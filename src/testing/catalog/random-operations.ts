@@ -1,15 +1,18 @@
 import assert from 'node:assert/strict';
-import type { DeliveryState } from '../../domain/delivery.ts';
+import type { DeliveryState, VersionRecord } from '../../domain/delivery.ts';
 import { DATE_BASES } from '../../domain/rank.ts';
-import type { Catalog, LeasedStudy } from '../../storage/catalog.ts';
+import type { Acceptance, Catalog, LeasedStudy } from '../../storage/catalog.ts';
+import { brokenLink } from '../../storage/event-log.ts';
 import { seededRandom } from '../seeded-random.ts';
-import { due, inState, lease, offer, openEpisode, settlement, sum } from './fixtures.ts';
+import { due, found, inState, lease, offer, openEpisode, PRESENCES, settlement, sum } from './fixtures.ts';
 
 /** What random operations have done to one destination. */
 interface Model {
   catalog: Catalog;
   now: number;
   arrivals: number;
+  /** Versions that were new, accepted or taken up. */
+  versions: number;
   readonly received: Record<string, number>;
   readonly leases: Map<string, LeasedStudy>;
   readonly random: () => number;
@@ -17,9 +20,18 @@ interface Model {
 
 export async function randomOperations(catalog: Catalog, reopen: () => Promise<Catalog>): Promise<void> {
   const received = { pacs: 0, archive: 0 };
-  const model: Model = { catalog, now: 0, arrivals: 0, received, leases: new Map(), random: seededRandom(20_240) };
-  const operations = [randomAccept, randomAccept, randomLease, randomSettle, randomSettle, randomSettle, randomRelease];
-  for (let step = 1; step <= 400; step += 1) {
+  const model: Model = {
+    catalog,
+    now: 0,
+    arrivals: 0,
+    versions: 0,
+    received,
+    leases: new Map(),
+    random: seededRandom(20_240),
+  };
+  const often = [randomAccept, randomAccept, randomLease, randomSettle, randomSettle, randomSettle, randomRelease];
+  const operations = [...often, ...often, randomEviction, randomEviction, randomMissing, randomTakeUp];
+  for (let step = 1; step <= 600; step += 1) {
     model.now += below(model, 40);
     const operation = operations[below(model, operations.length)] ?? randomAccept;
     await operation(model);
@@ -35,21 +47,65 @@ export async function randomOperations(catalog: Catalog, reopen: () => Promise<C
 }
 
 async function randomAccept(model: Model): Promise<void> {
-  const batch = Array.from({ length: 1 + below(model, 5) }, () => {
-    model.arrivals += 1;
-    const study = `1.${below(model, 12)}`;
-    const basis = DATE_BASES[below(model, DATE_BASES.length)] ?? 'dated';
-    const rank = { tier: below(model, 3), acquiredAt: below(model, 1000), basis };
-    const to = { ...(below(model, 4) > 0 ? { pacs: rank } : {}), ...(below(model, 3) === 0 ? { archive: rank } : {}) };
-    const sop = `${study}.${below(model, 15)}`;
-    return offer(model.arrivals, { study, sop, digest: `${below(model, 3)}`, bytes: below(model, 5000), to });
-  });
-  for (const [index, { outcome }] of (await model.catalog.accept(batch)).entries()) {
-    if (outcome === 'identical') continue;
-    for (const { destinationId } of batch[index]?.deliveries ?? []) {
+  const batch = Array.from({ length: 1 + below(model, 5) }, () => randomOffer(model));
+  const known = await Promise.all(batch.map(({ version }) => standingOf(model, version)));
+  // What is being evicted is not taken.
+  const taken = batch.filter((_, index) => known[index]?.presence !== 'evicting');
+  for (const { outcome, destinations } of await model.catalog.accept(taken)) {
+    assert.ok(outcome !== 'identical' || destinations.length === 0);
+    if (outcome === 'created' || outcome === 'version') model.versions += 1;
+    for (const destinationId of destinations) {
       model.received[destinationId] = (model.received[destinationId] ?? 0) + 1;
     }
   }
+}
+
+function randomOffer(model: Model): Acceptance {
+  model.arrivals += 1;
+  const study = `1.${below(model, 12)}`;
+  const basis = DATE_BASES[below(model, DATE_BASES.length)] ?? 'dated';
+  const rank = { tier: below(model, 3), acquiredAt: below(model, 1000), basis };
+  const to = { ...(below(model, 4) > 0 ? { pacs: rank } : {}), ...(below(model, 3) === 0 ? { archive: rank } : {}) };
+  const [instance, digest] = [below(model, 15), below(model, 3)];
+  // The same data set is always as long, so that what is owed and what is here can be added up alike.
+  const bytes = 100 + instance * 31 + digest * 7;
+  return offer(model.arrivals, { study, sop: `${study}.${instance}`, digest: `${digest}`, bytes, to });
+}
+
+function standingOf({ catalog }: Model, { identity, digest }: VersionRecord): Promise<VersionRecord | null> {
+  return catalog.findVersion({ ...identity, digest });
+}
+
+/** Evicts a study that may go, and leaves some in the middle, as a crash does; others are ended later. */
+async function randomEviction(model: Model): Promise<void> {
+  const { catalog, now } = model;
+  const terms = { evidence: 'answered', receivedBefore: 1e9 } as const;
+  const [study] = await catalog.evictable({ ...terms, limit: 1 });
+  if (study !== undefined) {
+    const { studyInstanceUid, bytes } = study;
+    const eviction = await catalog.beginEviction({ studyInstanceUid, ...terms, at: now });
+    assert.deepEqual([eviction?.studyInstanceUid, eviction?.bytes], [studyInstanceUid, bytes]);
+  }
+  if (below(model, 2) === 0) return;
+  for (const { studyInstanceUid } of await catalog.evictions({ limit: 100 })) {
+    await catalog.endEviction({ studyInstanceUid, at: now });
+  }
+}
+
+async function randomMissing(model: Model): Promise<void> {
+  const here = await model.catalog.versions({ limit: 1000 });
+  const one = here[below(model, here.length)];
+  if (one === undefined) return;
+  assert.equal(await model.catalog.markMissing({ arrivalId: one.arrivalId, at: model.now }), true);
+}
+
+async function randomTakeUp(model: Model): Promise<void> {
+  const one = found(randomOffer(model));
+  const standing = await standingOf(model, one.version);
+  const [outcome] = await model.catalog.takeUp({ instances: [one], at: model.now });
+  const isGone = standing === null || standing.presence === 'missing' || standing.presence === 'evicted';
+  assert.equal(outcome, isGone ? 'taken' : 'duplicate');
+  if (standing === null) model.versions += 1;
 }
 
 async function randomLease(model: Model): Promise<void> {
@@ -102,7 +158,9 @@ async function retireAndReturn(model: Model): Promise<void> {
   for (const key of [...model.leases.keys()]) if (key.startsWith('archive ')) model.leases.delete(key);
 }
 
-async function assertBalance({ catalog, received }: Model): Promise<void> {
+async function assertBalance(model: Model): Promise<void> {
+  await assertHoldings(model);
+  const { catalog, received } = model;
   for (const destination of await catalog.destinations()) {
     const { destinationId, pending, sent, verified, quarantined, discarded } = destination;
     assert.equal(pending + sent + verified + quarantined + discarded, received[destinationId], destinationId);
@@ -126,6 +184,45 @@ async function assertBalance({ catalog, received }: Model): Promise<void> {
     const remains = await catalog.episodeRemains(id);
     assert.deepEqual(remains, { pending: total.pending > 0, open: total.outstanding > 0 });
   }
+}
+
+/** What is said of studies and of the whole is what their rows add up to. */
+async function assertHoldings({ catalog, versions: known }: Model): Promise<void> {
+  const here = await catalog.versions({ limit: 10_000 });
+  const byPresence = await Promise.all(
+    PRESENCES.map((presence) => catalog.versions({ presence, limit: 10_000 }).then((list) => list.length)),
+  );
+  const [kept = 0, unconfirmed = 0, , , missing = 0] = byPresence;
+  assert.equal(sum(byPresence), known, 'no version is ever forgotten');
+  assert.equal(kept + unconfirmed, here.length);
+  const bytes = sum(here.map((version) => version.bytes));
+  assert.deepEqual(await catalog.held(), { instances: here.length, bytes, unconfirmed, missing });
+  const open = await openByStudy(catalog);
+  const studies = await catalog.studies({ limit: 1000 });
+  assert.equal(new Set(here.map(({ identity }) => identity.studyInstanceUid)).size, studies.length);
+  for (const { studyInstanceUid, instances, bytes: ofStudy, openDeliveries } of studies) {
+    const versions = await catalog.versions({ studyInstanceUid, limit: 10_000 });
+    assert.deepEqual([instances, ofStudy], [versions.length, sum(versions.map((version) => version.bytes))]);
+    assert.equal(openDeliveries, open.get(studyInstanceUid) ?? 0, studyInstanceUid);
+  }
+  const blocks = await catalog.evictionBlocks({ evidence: 'answered', receivedBefore: 1e9 });
+  assert.equal(sum(blocks.map((block) => block.studies)), studies.length);
+  assert.equal(sum(blocks.map((block) => block.bytes)), bytes);
+  const hours = await catalog.hourlyTotals({ from: 0, to: 1e12, limit: 1000 });
+  assert.equal(sum(hours.map(({ instances }) => instances)), known);
+  assert.equal(brokenLink(null, await catalog.log({ afterId: 0, limit: 100_000 })), null);
+}
+
+async function openByStudy(catalog: Catalog): Promise<ReadonlyMap<string, number>> {
+  const open = new Map<string, number>();
+  for (const destinationId of ['pacs', 'archive']) {
+    for (const state of ['pending', 'sent'] as const) {
+      for (const { identity } of await inState(catalog, state, destinationId)) {
+        open.set(identity.studyInstanceUid, (open.get(identity.studyInstanceUid) ?? 0) + 1);
+      }
+    }
+  }
+  return open;
 }
 
 function destinationOf(model: Model): string {

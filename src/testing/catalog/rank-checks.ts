@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import type { Rank, Urgency } from '../../domain/rank.ts';
-import { arrival, at, type Check, lease, offer, record, settleAs, studyOf } from './fixtures.ts';
+import { arrival, arrivalOf, at, type Check, lease, offer, record, settleAs, studyOf } from './fixtures.ts';
 
 export function rankChecks(check: Check): void {
   check('merges the ranks of a study, for each destination by itself', async ({ catalog }) => {
@@ -52,6 +52,16 @@ export function rankChecks(check: Check): void {
     await catalog.accept([...offers.filter((_, index) => index % 2 === 1), ...offers]);
     assert.deepEqual((await lease(catalog, 0, 3)).map(studyOf), order.slice(0, 3));
     assert.deepEqual((await lease(catalog, 0, 9)).map(studyOf), order.slice(3));
+  });
+}
+
+export function rankingFactChecks(check: Check): void {
+  check('goes on with the very next version after the one that was read last', async ({ catalog }) => {
+    await catalog.accept([1, 2, 3].map((number) => offer(number, { study: '1.1' })));
+    const page = { destinationId: 'pacs', studyInstanceUid: '1.1', afterArrivalId: arrival(1) };
+    const next = await catalog.rankingFacts({ ...page, limit: 10 });
+    assert.deepEqual(next.map(arrivalOf), [arrival(2), arrival(3)]);
+    assert.deepEqual((await catalog.rankingFacts({ ...page, limit: 1 })).map(arrivalOf), [arrival(2)]);
   });
 }
 

@@ -113,6 +113,8 @@ async function harmAfter(life: Life, acknowledged: ReadonlySet<string>): Promise
   const intake = life.intake(blobs, 0);
   const again = Promise.all(offered.map(({ bytes }) => acceptAgain(intake, bytes, offered.length)));
   const all = new Set((await life.settle(again)).map(({ digest }) => digest));
+  // The traces of what is acknowledged go a little later.
+  await life.settle(intake.close(0));
   const later = (await life.harm(blobs, all)) ?? (await life.leftInFlight());
   if (later !== null) return `when all was sent again: ${later}`;
   const after = life.count();
@@ -165,6 +167,8 @@ class Life {
     return new Intake(
       {
         store: { catalog, blobs, close: async () => {} },
+        room: { create: () => blobs.create(), taken: () => {}, evicted: async () => {} },
+        onDamaged: async () => {},
         route: () => [],
         destinationIds: [],
         isRetired: () => false,

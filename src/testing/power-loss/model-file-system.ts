@@ -111,13 +111,14 @@ export class ModelFileSystem implements FileSystem {
   status(path: string): Promise<FileStatus> {
     return this.#run('status', path, () => {
       const node = this.#node(path);
-      return { isFile: node.kind === 'file', inode: node.inode, links: this.#linksOf(node, this.#root) };
+      const bytes = node.kind === 'file' ? node.content.length : 0;
+      return { isFile: node.kind === 'file', bytes, inode: node.inode, links: this.#linksOf(node, this.#root) };
     });
   }
 
   /** There is always room. */
-  async freeBytes(): Promise<number> {
-    return Number.POSITIVE_INFINITY;
+  async space(): Promise<{ readonly free: number; readonly total: number }> {
+    return { free: Number.POSITIVE_INFINITY, total: Number.POSITIVE_INFINITY };
   }
 
   /** What a loss of power leaves, as a file system of its own. */

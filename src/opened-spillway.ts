@@ -1,0 +1,385 @@
+import { checkedFile } from './dicom/checked-file.ts';
+import type { AbortableOptions } from './domain/abort.ts';
+import type { VersionRecord } from './domain/delivery.ts';
+import type { EpisodeRecord } from './domain/episode.ts';
+import type { LogEntry } from './domain/log.ts';
+import type { Receipt } from './domain/receipt.ts';
+import { SpillwayError } from './errors.ts';
+import type { SpillwayEvents } from './events.ts';
+import { type ExportOptions, type ExportSummary, exportStudies } from './folders/export-studies.ts';
+import { type ImportOptions, type ImportSummary, importStudies } from './folders/import-studies.ts';
+import { GuardedEmitter } from './guarded-emitter.ts';
+import { type AcceptOptions, Intake } from './intake.ts';
+import { abortedError, type InstanceSource } from './intake-source.ts';
+import {
+  changedRanking,
+  checkAcceptOptions,
+  checkConfirmation,
+  checkSpan,
+  checkStudyFilter,
+  checkVerifyOptions,
+  type ResolvedOptions,
+} from './options.ts';
+import type { Ranking, Reclassification } from './replay/backlog-ranking.ts';
+import { DestinationReplayer } from './replay/destination-replayer.ts';
+import { type Reconciliation, reconcile } from './replay/reconciliation.ts';
+import type { PlacedBytes } from './retention/examine.ts';
+import { StoreKeeper } from './retention/store-keeper.ts';
+import type { VerifyOptions, VerifyReport } from './retention/verify.ts';
+import { defaultDestinationPolicy } from './routing/destination.ts';
+import { defaultRetryPolicy } from './routing/retry.ts';
+import type { Confirmation, QuarantinedDelivery, ReclassifyOptions, Spillway, SpillwayStatus } from './spillway.ts';
+import type { HourlyTotal, StudyFilter, StudyRecord } from './storage/catalog.ts';
+import type { OpenStore } from './storage/store.ts';
+
+const PAGE_SIZE = 500;
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** A spillway that is open: joins intake, replay and what looks after the store. */
+export class OpenedSpillway implements Spillway {
+  readonly #store: OpenStore;
+  readonly #options: ResolvedOptions;
+  readonly #intake: Intake;
+  readonly #keeper: StoreKeeper;
+  readonly #replayers: ReadonlyMap<string, DestinationReplayer>;
+  readonly #retired = new Set<string>();
+  readonly #emitter = new GuardedEmitter();
+  readonly #waiting = new Set<() => void>();
+  readonly #closed = new AbortController();
+  #ranking: Ranking;
+  #closing: Promise<void> | undefined;
+
+  constructor(store: OpenStore, options: ResolvedOptions, lastArrivalId: string | null) {
+    this.#store = store;
+    this.#options = options;
+    const { clock } = options;
+    this.#ranking = options.ranking;
+    this.#replayers = new Map(
+      options.destinations.map((destination) => {
+        const flow = { ...defaultDestinationPolicy.flow };
+        if (destination.maxConcurrency !== undefined) flow.maxConcurrency = destination.maxConcurrency;
+        const replayer = new DestinationReplayer({
+          destination,
+          catalog: store.catalog,
+          read: (delivery) => checkedFile(store.blobs.read(delivery.blobRef), delivery, () => this.#damaged(delivery)),
+          ranking: () => this.#ranking,
+          policy: { ...defaultDestinationPolicy, flow },
+          retry: defaultRetryPolicy,
+          clock,
+          random: Math.random,
+          emit: (name, detail) => this.#emit(name, detail),
+        });
+        return [destination.id, replayer];
+      }),
+    );
+    this.#keeper = new StoreKeeper({
+      store,
+      clock,
+      policy: options.retention,
+      checksPerSecond: options.checksPerSecond,
+      snapshotIntervalMs: options.snapshotIntervalMs,
+      isAnyDown: () =>
+        [...this.#replayers.values()].some((replayer) => replayer.isDown && !this.#retired.has(replayer.id)),
+      isPlacing: (arrivalId) => this.#intake.isPlacing(arrivalId),
+      emit: (name, detail) => this.#emit(name, detail),
+      onFault: (error) => this.#emit('fault', { error }),
+    });
+    this.#intake = new Intake(
+      {
+        room: this.#keeper.evictor,
+        onDamaged: (version) => this.#keeper.damaged(version, true),
+        store,
+        route: options.route,
+        isRetired: (id) => this.#retired.has(id),
+        destinationIds: options.destinations.map(({ id }) => id),
+        ranking: () => this.#ranking,
+        maxInstanceBytes: options.maxInstanceBytes,
+        maxConcurrentAccepts: options.maxConcurrentAccepts,
+        sourceIdleTimeoutMs: options.sourceIdleTimeoutMs,
+        clock,
+        referenceAt: (id, now) => this.#replayers.get(id)?.referenceAt(now) ?? now,
+        onRestated: (study, urgency) => {
+          for (const replayer of this.#replayers.values()) replayer.restated(study, urgency);
+        },
+        onAccepted: (version, ranks) => {
+          for (const [id, rank] of ranks) this.#replayers.get(id)?.accepted(version.identity.studyInstanceUid, rank);
+        },
+        onFault: (error) => this.#emit('fault', { error }),
+      },
+      lastArrivalId,
+    );
+  }
+
+  async start(): Promise<void> {
+    for (const replayer of this.#replayers.values()) await replayer.start();
+    this.#keeper.start();
+  }
+
+  async accept(source: InstanceSource, options: AcceptOptions = {}): Promise<Receipt> {
+    this.#assertOpen();
+    checkAcceptOptions(options);
+    return this.#intake.accept(source, options);
+  }
+
+  async status(): Promise<SpillwayStatus> {
+    this.#assertOpen();
+    const replayers = [...this.#replayers.values()].filter(({ id }) => !this.#retired.has(id));
+    const [destinations, storage] = await Promise.all([
+      Promise.all(replayers.map((replayer) => replayer.status())),
+      this.#keeper.status(),
+    ]);
+    return { destinations, storage };
+  }
+
+  async *studies(filter: Omit<StudyFilter, 'after' | 'limit'> = {}): AsyncGenerator<StudyRecord> {
+    checkStudyFilter(filter);
+    for (let after = ''; ; ) {
+      this.#assertOpen();
+      const page = await this.#store.catalog.studies({ ...filter, after, limit: PAGE_SIZE });
+      yield* page;
+      if (page.length < PAGE_SIZE) return;
+      after = page.at(-1)?.studyInstanceUid ?? after;
+    }
+  }
+
+  async *unconfirmed(): AsyncGenerator<VersionRecord> {
+    for (let afterArrivalId = ''; ; ) {
+      this.#assertOpen();
+      const page = await this.#store.catalog.versions({ presence: 'unconfirmed', afterArrivalId, limit: PAGE_SIZE });
+      yield* page;
+      if (page.length < PAGE_SIZE) return;
+      afterArrivalId = page.at(-1)?.arrivalId ?? afterArrivalId;
+    }
+  }
+
+  async confirm(confirmation: Confirmation): Promise<number> {
+    this.#assertOpen();
+    const { arrivalIds, destinations, by, signal } = checkConfirmation(
+      confirmation,
+      [...this.#replayers.keys()].filter((id) => !this.#retired.has(id)),
+    );
+    let confirmed = 0;
+    const confirmOne = async (arrivalId: string) => {
+      if (signal?.aborted) throw abortedError(signal);
+      confirmed += Number(await this.#intake.confirm(arrivalId, destinations));
+    };
+    try {
+      if (arrivalIds !== undefined) for (const arrivalId of arrivalIds) await confirmOne(arrivalId);
+      else for await (const { arrivalId } of this.unconfirmed()) await confirmOne(arrivalId);
+    } finally {
+      const at = this.#options.clock.now();
+      if (confirmed > 0)
+        await this.#store.catalog.appendLog({ at, kind: 'confirmed', detail: { by, instances: confirmed } });
+    }
+    return confirmed;
+  }
+
+  async verify(options: VerifyOptions = {}): Promise<VerifyReport> {
+    this.#assertOpen();
+    return this.#keeper.verify(checkVerifyOptions(options));
+  }
+
+  async *log(filter: { readonly afterId?: number } = {}): AsyncGenerator<LogEntry> {
+    for (let afterId = filter.afterId ?? 0; ; ) {
+      this.#assertOpen();
+      const page = await this.#store.catalog.log({ afterId, limit: PAGE_SIZE });
+      yield* page;
+      if (page.length < PAGE_SIZE) return;
+      afterId = page.at(-1)?.id ?? afterId;
+    }
+  }
+
+  async *hourlyTotals(span: { readonly from: number; readonly to: number }): AsyncGenerator<HourlyTotal> {
+    checkSpan(span);
+    for (let after: HourlyTotal | undefined; ; ) {
+      this.#assertOpen();
+      const key = after === undefined ? {} : { after: { hour: after.hour, modality: after.modality } };
+      const page = await this.#store.catalog.hourlyTotals({ ...span, ...key, limit: PAGE_SIZE });
+      yield* page;
+      if (page.length < PAGE_SIZE) return;
+      after = page.at(-1);
+    }
+  }
+
+  async *episodes(filter: { readonly destinationId?: string } = {}): AsyncGenerator<EpisodeRecord> {
+    for (let afterId = 0; ; ) {
+      this.#assertOpen();
+      const page = await this.#store.catalog.episodes({ ...filter, afterId, limit: PAGE_SIZE });
+      yield* page;
+      if (page.length < PAGE_SIZE) return;
+      afterId = page.at(-1)?.id ?? afterId;
+    }
+  }
+
+  async reconciliation(episodeId: number): Promise<Reconciliation> {
+    this.#assertOpen();
+    const [episode] = await this.#store.catalog.episodes({ afterId: episodeId - 1, limit: 1 });
+    if (episode?.id !== episodeId) {
+      throw new SpillwayError('SPILLWAY_NOT_FOUND', `Expected the id of an episode, got ${episodeId}.`);
+    }
+    return reconcile(this.#store.catalog, episode, this.#ranking.policy);
+  }
+
+  async *quarantined(filter: { readonly destinationId?: string } = {}): AsyncGenerator<QuarantinedDelivery> {
+    this.#assertOpen();
+    const known = await this.#store.catalog.destinations();
+    for (const { destinationId } of known) {
+      if (filter.destinationId !== undefined && filter.destinationId !== destinationId) continue;
+      for (let afterId = 0; ; ) {
+        this.#assertOpen();
+        const page = await this.#store.catalog.deliveries({
+          destinationId,
+          state: 'quarantined',
+          afterId,
+          limit: PAGE_SIZE,
+        });
+        yield* page;
+        if (page.length < PAGE_SIZE) break;
+        afterId = page.at(-1)?.id ?? afterId;
+      }
+    }
+  }
+
+  async retireDestination(retirement: {
+    readonly id: string;
+    readonly reason: string;
+    readonly by: string;
+  }): Promise<void> {
+    this.#assertOpen();
+    const { id, reason, by } = retirement;
+    for (const [name, value] of Object.entries({ id, reason, by })) {
+      if (typeof value === 'string' && value.trim() !== '') continue;
+      throw new SpillwayError(
+        'SPILLWAY_OPTION_INVALID',
+        `Expected retireDestination({ id, reason, by }) with a text for ${name}, got ${JSON.stringify(value)}.`,
+      );
+    }
+    const known = (await this.#store.catalog.destinations()).some(({ destinationId }) => destinationId === id);
+    if (!known) throw new SpillwayError('SPILLWAY_NOT_FOUND', `Expected the id of a destination, got "${id}".`);
+    this.#retired.add(id);
+    // What was routed to it before is committed first.
+    await this.#intake.flush();
+    try {
+      await this.#store.catalog.retireDestination({ destinationId: id, reason, by, at: this.#options.clock.now() });
+    } catch (error) {
+      this.#retired.delete(id);
+      throw error;
+    }
+    this.#keeper.evictor.mayEvictMore();
+    // What is still in flight settles nothing any more.
+    await this.#replayers.get(id)?.stop(this.#options.closeTimeoutMs);
+  }
+
+  async reclassify(change: ReclassifyOptions = {}): Promise<Reclassification> {
+    this.#assertOpen();
+    this.#ranking = changedRanking(this.#ranking, change);
+    // What was judged by the old policy is committed first, so that it is judged again.
+    await this.#intake.flush();
+    const replayers = [...this.#replayers.values()].filter(({ id }) => !this.#retired.has(id));
+    const ranked = await Promise.all(replayers.map((replayer) => replayer.reclassify(change.signal)));
+    const sum = (key: keyof Reclassification) => ranked.reduce((total, backlog) => total + backlog[key], 0);
+    return { studies: sum('studies'), changed: sum('changed') };
+  }
+
+  async drained(options: AbortableOptions = {}): Promise<void> {
+    // The clock's timers keep no process alive, and an outage may leave nothing else that does.
+    const alive = setInterval(() => {}, MAX_TIMER_MS);
+    try {
+      await this.#untilDrained(options.signal);
+    } finally {
+      clearInterval(alive);
+    }
+  }
+
+  async #untilDrained(signal: AbortSignal | undefined): Promise<void> {
+    for (;;) {
+      if (signal?.aborted) {
+        throw new SpillwayError('SPILLWAY_ABORTED', 'Waiting was aborted by its signal.', { cause: signal.reason });
+      }
+      let wake = () => {};
+      // Before looking, so that nothing that moves meanwhile is missed.
+      const moved = new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      this.#waiting.add(wake);
+      signal?.addEventListener('abort', wake, { once: true });
+      try {
+        const { destinations } = await this.status();
+        if (destinations.every(({ backlog }) => backlog.instances === 0)) return;
+        await moved;
+      } finally {
+        this.#waiting.delete(wake);
+        signal?.removeEventListener('abort', wake);
+      }
+    }
+  }
+
+  async exportStudies(options: ExportOptions): Promise<ExportSummary> {
+    this.#assertOpen();
+    return exportStudies({ ...this.#store, closed: this.#closed.signal }, options);
+  }
+
+  async importStudies(options: ImportOptions): Promise<ImportSummary> {
+    this.#assertOpen();
+    return importStudies({ accept: (path, how) => this.accept(path, how) }, options);
+  }
+
+  on<Name extends keyof SpillwayEvents>(name: Name, listener: (detail: SpillwayEvents[Name]) => void): this {
+    this.#emitter.on(name, listener);
+    return this;
+  }
+
+  off<Name extends keyof SpillwayEvents>(name: Name, listener: (detail: SpillwayEvents[Name]) => void): this {
+    this.#emitter.off(name, listener);
+    return this;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #close(): Promise<void> {
+    // The clock's timers keep no process alive, and may be all that there is to wait for.
+    const alive = setInterval(() => {}, MAX_TIMER_MS);
+    try {
+      await this.#end();
+    } finally {
+      clearInterval(alive);
+    }
+  }
+
+  async #end(): Promise<void> {
+    this.#wakeWaiting();
+    this.#closed.abort(new SpillwayError('SPILLWAY_CLOSED', 'The spillway was closed.'));
+    await this.#intake.close(this.#options.closeTimeoutMs);
+    await Promise.all([...this.#replayers.values()].map((replayer) => replayer.stop(this.#options.closeTimeoutMs)));
+    await this.#keeper.close();
+    await this.#store.close();
+    this.#emitter.removeAllListeners();
+  }
+
+  #emit(name: keyof SpillwayEvents, detail: SpillwayEvents[keyof SpillwayEvents]): void {
+    this.#emitter.emit(name, detail);
+    if (name === 'progress') this.#wakeWaiting();
+    if (name === 'delivery') this.#keeper.evictor.mayEvictMore();
+  }
+
+  #damaged(version: PlacedBytes): void {
+    this.#keeper.damaged(version).catch((error) => this.#emit('fault', { error }));
+  }
+
+  #wakeWaiting(): void {
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const wake of waiting) wake();
+  }
+
+  #assertOpen(): void {
+    if (this.#closing !== undefined) throw new SpillwayError('SPILLWAY_CLOSED', 'The spillway is closed.');
+  }
+}
