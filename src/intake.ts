@@ -11,7 +11,7 @@ import { formatBytes } from './domain/units.ts';
 import { messageOf, SpillwayError } from './errors.ts';
 import { abortedError, type InstanceSource, openSource } from './intake-source.ts';
 import { type Ranking, rankAt } from './replay/backlog-ranking.ts';
-import { examine } from './retention/examine.ts';
+import { examineForReplacement } from './retention/examine.ts';
 import type { BlobWriter } from './storage/blob-store.ts';
 import type { Acceptance, AcceptanceResult } from './storage/catalog.ts';
 import { GroupCommit } from './storage/group-commit.ts';
@@ -297,8 +297,7 @@ export class Intake {
   ): Promise<{ readonly standing: VersionRecord | null; readonly isSound: boolean }> {
     const standing = await this.#standing(identity, digest);
     if (standing === null) return { standing, isSound: false };
-    // What cannot be read is no better than what reads otherwise: good bytes are at hand.
-    const found = await examine(this.#options.store.blobs, standing).catch(() => 'damaged' as const);
+    const found = await examineForReplacement(this.#options.store.blobs, standing);
     if (found === 'sound') return { standing, isSound: true };
     // What was evicted or missing leaves its name free, unless a damaged file has it.
     const isHeld = standing.presence === 'kept' || standing.presence === 'unconfirmed';

@@ -301,6 +301,39 @@ describe('after a send', () => {
   });
 });
 
+describe('what cannot be read here', () => {
+  const view = { verify: 'found', canLookUp: true, canReadBack: true } as const;
+  const request = { alone: true, othersStored: false };
+  const trouble = { failures: 0, whileOthersStored: 0 };
+  const decide = (attempts: number, isLost: boolean) =>
+    afterSend(
+      { attempts, furtherVersion: false, trouble },
+      { kind: 'unreadable', reason: 'cannot be read here', isLost },
+      view,
+      request,
+      defaultRetryPolicy,
+    );
+
+  test('is put aside at once where it is gone or damaged', () => {
+    expect(decide(0, true)).toMatchObject({ do: 'settle', state: 'quarantined', reason: 'cannot be read here' });
+  });
+
+  test('is tried again, less and less often, for some hours, and then put aside', () => {
+    let attempts = 0;
+    let hours = 0;
+    for (;;) {
+      const decision = decide(attempts, false);
+      if (decision.do !== 'settle') throw new Error(decision.do);
+      if (decision.state === 'quarantined') break;
+      expect(decision).toMatchObject({ state: 'pending', attempts: attempts + 1 });
+      attempts = decision.attempts;
+      hours += decision.delayMs / 3_600_000;
+    }
+    expect(hours).toBeGreaterThan(2);
+    expect(hours).toBeLessThan(12);
+  });
+});
+
 describe('after a look-up', () => {
   test('every result × version × attempts is decided soundly; a query never settles a further version', () => {
     for (const result of RESULTS) {

@@ -104,3 +104,38 @@ test('there is no copy of the catalog where it would take what is kept free, and
   expect(await readdir(directory)).not.toContain('snapshots');
   await store.close();
 });
+
+test.each([
+  ['EIO', 'restored'],
+  ['EMFILE', 'SPILLWAY_STORE_FAILED'],
+])(
+  'what comes again while its file cannot be read (%s): %s, and the file that was there is not lost',
+  async (code, outcome) => {
+    const directory = join(await temporaryDirectory(), 'store');
+    let isBroken = false;
+    const spillway = await open(directory, {
+      ...nodeFileSystem,
+      async *read(path, chunkBytes) {
+        if (isBroken) throw Object.assign(new Error(code), { code });
+        yield* nodeFileSystem.read(path, chunkBytes);
+      },
+    });
+    const receipt = await spillway.accept(numberedInstance(1));
+    isBroken = true;
+    const again = await spillway.accept(numberedInstance(1)).then(
+      (accepted) => accepted.outcome,
+      (error) => error.code,
+    );
+    expect(again).toBe(outcome);
+    isBroken = false;
+    expect((await spillway.status()).storage).toMatchObject({ instances: 1, missing: 0 });
+    expect(await spillway.accept(numberedInstance(1))).toMatchObject({
+      outcome: 'identical',
+      arrivalId: receipt.arrivalId,
+    });
+    expect(await readdir(directory)).toEqual(
+      code === 'EIO' ? expect.arrayContaining(['damaged']) : expect.not.arrayContaining(['damaged']),
+    );
+    await spillway.close();
+  },
+);

@@ -31,3 +31,20 @@ export async function examine(
     return 'damaged';
   }
 }
+
+/**
+ * The same, where good bytes are at hand: a file that its medium does not give back is no better than a damaged one. Any
+ * other failure says nothing of the file, and must not set it aside.
+ */
+export async function examineForReplacement(
+  blobs: BlobStore,
+  placed: PlacedBytes,
+): Promise<'sound' | 'damaged' | 'missing'> {
+  try {
+    return await examine(blobs, placed);
+  } catch (error) {
+    const cause = error instanceof SpillwayError ? error.cause : undefined;
+    if (cause instanceof Error && 'code' in cause && cause.code === 'EIO') return 'damaged';
+    throw error;
+  }
+}

@@ -4,7 +4,7 @@ import type { BlobRoom } from '../storage/blob-store.ts';
 import type { Holdings } from '../storage/catalog.ts';
 import type { OpenStore, Rebuild } from '../storage/store.ts';
 import { type EvictedStudy, Evictor } from './evictor.ts';
-import { examine, type PlacedBytes } from './examine.ts';
+import { examine, examineForReplacement, type PlacedBytes } from './examine.ts';
 import type { RetentionPolicy } from './policy.ts';
 import { type VerifyOptions, type VerifyReport, verifyStore } from './verify.ts';
 import { type WalkReport, walk } from './walk.ts';
@@ -130,10 +130,7 @@ export class StoreKeeper {
   async #examine(placed: PlacedBytes, isReplaced: boolean): Promise<boolean> {
     const { arrivalId, blobRef, bytes } = placed;
     const { store, clock, emit } = this.#options;
-    const found = await examine(store.blobs, placed).catch((error) => {
-      if (isReplaced) return 'damaged' as const;
-      throw error;
-    });
+    const found = await (isReplaced ? examineForReplacement : examine)(store.blobs, placed);
     if (found === 'sound') return false;
     if (found === 'damaged') await store.blobs.setAside(blobRef);
     const at = clock.now();

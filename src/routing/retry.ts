@@ -9,6 +9,8 @@ export interface RetryPolicy {
   readonly maxRefusals: number;
   /** Lost connections and empty answers, against the same evidence, before it is put aside. */
   readonly maxUnanswered: number;
+  /** Times that its bytes cannot be read here, though they are there, before it is put aside: some hours. */
+  readonly maxUnreadable: number;
   /** First and greatest pause before a look-up without evidence is repeated: indexes lag behind storage. */
   readonly lookUpMs: number;
   readonly maxLookUpMs: number;
@@ -25,6 +27,7 @@ export const defaultRetryPolicy: RetryPolicy = {
   maxRetryMs: 600_000,
   maxRefusals: 1,
   maxUnanswered: 3,
+  maxUnreadable: 30,
   lookUpMs: 15_000,
   maxLookUpMs: 3_600_000,
   resendAtLookUp: 6,
@@ -131,7 +134,16 @@ export function afterSend(
       }
       return later(1, outcome.reason);
     case 'unreadable':
-      return outcome.isLost ? settle('quarantined', 'accepted', attempts, outcome.reason) : later(0, outcome.reason);
+      if (outcome.isLost || attempts + 1 >= policy.maxUnreadable) {
+        return settle('quarantined', 'accepted', attempts, outcome.reason);
+      }
+      return settle(
+        'pending',
+        'accepted',
+        attempts + 1,
+        outcome.reason,
+        grown(policy.retryMs, attempts + 1, policy.maxRetryMs),
+      );
     case 'unreachable':
       return { do: 'requeue', lookUpFirst: false, company: 'any' };
     case 'push-back':

@@ -58,8 +58,12 @@ function serve(port: NonNullable<typeof parentPort>, options: WorkerStart): void
     try {
       if (method === 'close') {
         void snapshot.finally(() => {
-          database.close();
-          answer({ id, result: undefined });
+          try {
+            database.close();
+            answer({ id, result: undefined });
+          } catch (error) {
+            fail(id, error);
+          }
         });
         return;
       }
