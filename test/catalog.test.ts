@@ -113,7 +113,19 @@ describe('SQLite', () => {
     writeVersion1(file);
     await (await openSqliteCatalog({ file })).close();
     expect(pragma(file, 'PRAGMA user_version')).toEqual({ user_version: SCHEMA_VERSION });
+    expect(pragma(file, 'SELECT version, applied_at > 0 AS dated FROM migrations')).toEqual({
+      version: SCHEMA_VERSION,
+      dated: 1,
+    });
     const catalog = await openSqliteCatalog({ file });
+    expect(await catalog.held()).toMatchObject({ instances: 3, bytes: 300 });
+    expect(await catalog.studies({ limit: 9 })).toMatchObject([
+      { studyInstanceUid: '1.1', instances: 2, bytes: 200, openDeliveries: 2, modalities: ['CT'] },
+      { studyInstanceUid: '1.2', instances: 1, bytes: 100, openDeliveries: 1, modalities: ['CT'] },
+    ]);
+    expect(await catalog.hourlyTotals({ from: 0, to: 3_600_000, limit: 9 })).toEqual([
+      { hour: 0, modality: 'CT', studies: 2, instances: 3, bytes: 300 },
+    ]);
     const rank = { urgency: 'unknown', basis: 'dated', ruledTier: null } as const;
     expect(await catalog.rankedStudies({ destinationId: 'pacs', limit: 9 })).toEqual([
       { studyInstanceUid: '1.1', lastArrivalId: 'b', rank: { ...rank, tier: 2, ageTier: 2, acquiredAt: 10 } },

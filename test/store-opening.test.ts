@@ -81,6 +81,17 @@ test('an opening that fails half way lets go of everything', async () => {
   await (await fileStore({ directory, minFreeBytes: 0 }).open()).close();
 });
 
+test('where directories cannot be synced (Windows) the status says so', async () => {
+  const directory = join(await temporaryDirectory(), 'store');
+  const spillway = await open(directory, { ...nodeFileSystem, canSyncDirectories: false });
+  const { storage } = await spillway.status();
+  expect(storage.caveats).toEqual([expect.stringContaining('Directories cannot be synced')]);
+  await spillway.close();
+  const usual = await open(directory);
+  expect((await usual.status()).storage.caveats).toEqual([]);
+  await usual.close();
+});
+
 test('a copy of the catalog needs no file beside it to be read', async () => {
   const directory = join(await temporaryDirectory(), 'store');
   const store = await openFileStore(directory, nodeFileSystem, {});
