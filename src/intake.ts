@@ -96,7 +96,7 @@ export class Intake {
   /** Versions of one SOP Instance UID are placed and committed one after another, so that arrival has an order. */
   readonly #turns = new Map<string, Promise<unknown>>();
   readonly #closing = new AbortController();
-  /** Arrival ids whose bytes may be placed, and which are not committed yet. */
+  /** Arrival ids whose bytes may be placed, and which are not committed yet; those among them of which nobody knows stay. */
   readonly #placing = new Set<string>();
   #lastArrival: bigint;
 
@@ -242,7 +242,8 @@ export class Intake {
       throw error;
     }
     const { arrivalId } = acceptance.version;
-    const accepted = await this.#accepted(acceptance, blob).finally(() => this.#placing.delete(arrivalId));
+    const accepted = await this.#accepted(acceptance, blob);
+    this.#placing.delete(arrivalId);
     const trace = accepted.outcome === 'identical' ? null : blob;
     return { receipt: receipt(accepted.outcome, accepted.version.arrivalId, accepted.destinations), trace };
   }
@@ -340,8 +341,10 @@ export class Intake {
     } catch (error) {
       if (error instanceof SpillwayError && error.code === 'SPILLWAY_STORE_FULL') {
         if (writer !== null) await this.#abandon(writer);
+        this.#placing.delete(acceptance.version.arrivalId);
         throw error;
       }
+      // Unless it stands it goes on being placed, as far as the walk is concerned: the next opening knows.
       const { arrivalId, identity, digest } = acceptance.version;
       const stands = await this.#options.store.catalog.findVersion({ ...identity, digest }).catch(() => null);
       if (stands?.arrivalId !== arrivalId || stands.presence !== 'kept') throw error;

@@ -369,10 +369,21 @@ describe('a commit that fails', () => {
     const directory = await temporaryDirectory();
     const inner = fileStore({ directory });
     let fail = true;
+    let refused = () => {};
+    const isRefused = new Promise<void>((resolve) => {
+      refused = resolve;
+    });
     const store: Store = {
       async open() {
         const opened = await inner.open();
         const { accept } = opened.catalog;
+        const { blobs } = opened;
+        const list = blobs.list.bind(blobs);
+        // The walk comes to the file when it has been refused already.
+        blobs.list = async function* () {
+          await isRefused;
+          yield* list();
+        };
         opened.catalog.accept = async (batch) => {
           if (fail) throw new SpillwayError('SPILLWAY_STORE_FAILED', 'the disk is gone');
           return accept.call(opened.catalog, batch);
@@ -381,8 +392,11 @@ describe('a commit that fails', () => {
       },
     };
     const spillway = await open(store);
+    const walked = new Promise((resolve) => spillway.on('walked', resolve));
     await expect(spillway.accept(instance)).rejects.toMatchObject({ code: 'SPILLWAY_STORE_FAILED' });
     expect((await instanceFiles(directory)).filter((file) => file.endsWith('.dcm'))).toHaveLength(1);
+    refused();
+    expect(await walked).toMatchObject({ files: 1, takenUp: 0 });
     await spillway.close();
     fail = false;
     const again = await open(store);
