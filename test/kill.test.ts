@@ -1,34 +1,13 @@
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { dirname, join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
 import { fileStore } from '../src/storage/file-store.ts';
 import { type KillableStore, Victim } from '../src/testing/kill/victim.ts';
 import { killContract } from '../src/testing/kill-contract.ts';
+import { bundledChild } from './support/bundled-child.ts';
 
-let outdir = '';
-afterAll(() => rm(outdir, { recursive: true, force: true }));
-beforeAll(async () => {
-  // As one file it starts faster, and it is started hundreds of times.
-  outdir = await mkdtemp(join(tmpdir(), 'spillway-kill-'));
-  const source = (path: string) => fileURLToPath(new URL(path, import.meta.url));
-  await build({
-    entryPoints: {
-      'kill-child': source('./support/kill-child.ts'),
-      'sqlite-worker': source('../src/storage/sqlite/worker.ts'),
-    },
-    outdir,
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    logLevel: 'error',
-    banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
-  });
-}, 60_000);
-
-const child = () => join(outdir, 'kill-child.js');
+const child = bundledChild('kill-child');
 
 async function makeStore(lie = 'none'): Promise<KillableStore> {
   const directory = await mkdtemp(join(tmpdir(), 'spillway-kill-store-'));
@@ -67,7 +46,7 @@ test.each([
 });
 
 test('a child that ends by itself is found', async () => {
-  const script = join(outdir, 'ends.js');
+  const script = join(dirname(child()), 'ends.js');
   await writeFile(script, '');
   const victim = new Victim(await makeStore(), script);
   onTestFinished(() => victim.dispose());
