@@ -21,6 +21,7 @@ interface Layer {
 // With the one way to submit many small changes to a contract together.
 const contracts = [
   'storage/catalog.ts',
+  'storage/catalog-records.ts',
   'storage/blob-store.ts',
   'storage/store.ts',
   'storage/group-commit.ts',
@@ -30,6 +31,7 @@ const contracts = [
 const layers: readonly Layer[] = [
   { name: 'domain', paths: ['domain'], mayImport: [], pure: true },
   { name: 'errors', paths: ['errors.ts'], mayImport: [], pure: true },
+  { name: 'pacer', paths: ['pacer.ts'], mayImport: ['domain'], pure: true },
   { name: 'tiers', paths: ['tiers'], mayImport: ['domain', 'errors'], pure: true },
   { name: 'capacity', paths: ['capacity'], mayImport: ['domain', 'errors'], pure: true },
   { name: 'routing', paths: ['routing'], mayImport: ['domain', 'tiers', 'errors'], pure: true },
@@ -37,14 +39,19 @@ const layers: readonly Layer[] = [
   { name: 'dicom', paths: ['dicom'], mayImport: ['domain', 'errors'] },
   { name: 'storage contract', paths: contracts, mayImport: ['domain', 'errors'] },
   { name: 'storage', paths: ['storage'], mayImport: ['storage contract', 'domain', 'errors', 'dicom'] },
-  { name: 'transport contract', paths: ['transports/transport.ts'], mayImport: ['domain', 'errors'] },
+  {
+    name: 'transport contract',
+    paths: ['transports/transport.ts'],
+    mayImport: ['domain', 'errors'],
+    mayImportTypesOf: ['routing'],
+  },
   { name: 'transports', paths: ['transports'], mayImport: ['transport contract', 'domain', 'errors', 'dicom'] },
   {
     name: 'replay',
     paths: ['replay'],
-    mayImport: ['domain', 'errors', 'routing', 'tiers', 'storage contract', 'transport contract'],
+    mayImport: ['domain', 'errors', 'pacer', 'routing', 'tiers', 'storage contract', 'transport contract'],
   },
-  { name: 'retention', paths: ['retention'], mayImport: ['domain', 'errors', 'dicom', 'storage contract'] },
+  { name: 'retention', paths: ['retention'], mayImport: ['domain', 'errors', 'pacer', 'dicom', 'storage contract'] },
   { name: 'folders', paths: ['folders'], mayImport: ['domain', 'errors', 'dicom', 'storage contract', 'storage'] },
   {
     name: 'handler',

@@ -18,6 +18,7 @@
  * | `SPILLWAY_DIRECTORY_FAILED` | the directory of an export or an import could not be read or written |
  * | `SPILLWAY_BACKLOG_ORPHANED` | a destination that still has a backlog was left out at opening |
  * | `SPILLWAY_NOT_FOUND` | what was asked for does not exist |
+ * | `SPILLWAY_BUSY` | the same is under way already |
  * | `SPILLWAY_ABORTED` | the caller's signal aborted the call |
  * | `SPILLWAY_CLOSED` | the spillway is closed |
  */
@@ -37,6 +38,7 @@ export type SpillwayErrorCode =
   | 'SPILLWAY_DIRECTORY_FAILED'
   | 'SPILLWAY_BACKLOG_ORPHANED'
   | 'SPILLWAY_NOT_FOUND'
+  | 'SPILLWAY_BUSY'
   | 'SPILLWAY_ABORTED'
   | 'SPILLWAY_CLOSED';
 
@@ -47,6 +49,7 @@ const RETRYABLE: ReadonlySet<SpillwayErrorCode> = new Set([
   'SPILLWAY_STORE_FULL',
   'SPILLWAY_STORE_FAILED',
   'SPILLWAY_DIRECTORY_FAILED',
+  'SPILLWAY_BUSY',
   'SPILLWAY_ABORTED',
   'SPILLWAY_CLOSED',
 ]);

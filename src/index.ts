@@ -16,8 +16,17 @@
  */
 export type { AbortableOptions } from './domain/abort.ts';
 export type { Clock } from './domain/clock.ts';
-export type { Delivery, DeliveryState, Evidence, Presence, VerifyLevel, VersionRecord } from './domain/delivery.ts';
-export type { EpisodeCounts, EpisodeRecord } from './domain/episode.ts';
+export type {
+  Delivery,
+  DeliveryFilter,
+  DeliveryState,
+  Evidence,
+  Lane,
+  Presence,
+  VerifyLevel,
+  VersionRecord,
+} from './domain/delivery.ts';
+export type { EpisodeCounts, EpisodeRecord, EpisodeTierCounts } from './domain/episode.ts';
 export type { InstanceIdentity } from './domain/identity.ts';
 export type { LogDetail, LogEntry } from './domain/log.ts';
 export type { Oddity } from './domain/oddity.ts';
@@ -33,18 +42,42 @@ export type { ImportedFile, ImportOptions, ImportSummary } from './folders/impor
 export type { AcceptOptions, Route, RoutedInstance } from './intake.ts';
 export type { InstanceSource } from './intake-source.ts';
 export type { Reclassification } from './replay/backlog-ranking.ts';
-export type { Backlog, DeliveryEvent, DestinationStatus, HealthEventDetail, ReplayEvents } from './replay/events.ts';
-export { formatReconciliation, type Reconciliation } from './replay/reconciliation.ts';
+export type { DeliverySelection, DiscardOptions, RedriveOptions, RedriveReport } from './replay/decisions.ts';
+export type {
+  Backlog,
+  DeliveryEvent,
+  DestinationStatus,
+  HealthEventDetail,
+  Rate,
+  ReplayEvents,
+  RollbackSuspicion,
+  TierStatus,
+} from './replay/events.ts';
+export { deliveriesCsv } from './replay/not-verified.ts';
+export {
+  formatReconciliation,
+  type ReconciledTier,
+  type Reconciliation,
+  reconciliationCsv,
+} from './replay/reconciliation.ts';
+export type { ReverifyOptions, ReverifyReport } from './replay/reverify.ts';
 export type { EvictedStudy } from './retention/evictor.ts';
 export type { RetentionOptions, Rung } from './retention/policy.ts';
 export type { StorageEvents, StorageStatus } from './retention/store-keeper.ts';
 export type { VerifyOptions, VerifyReport } from './retention/verify.ts';
 export type { WalkReport } from './retention/walk.ts';
-export type { HealthPhase, HealthStatus } from './routing/health.ts';
+export { type DestinationPolicy, defaultDestinationPolicy } from './routing/destination.ts';
+export type { DrainEstimate } from './routing/estimate.ts';
+export type { FlowPolicy, Pace } from './routing/flow.ts';
+export type { HealthPhase, HealthPolicy, HealthStatus } from './routing/health.ts';
 export type { ReferenceInstant } from './routing/order.ts';
+export type { RetryPolicy } from './routing/retry.ts';
+export type { SharePolicy } from './routing/share.ts';
+export type { FlowWindow, Weekday } from './routing/windows.ts';
 export {
   type Confirmation,
   openSpillway,
+  type PlannedOutageOptions,
   type QuarantinedDelivery,
   type ReclassifyOptions,
   type Spillway,
@@ -78,4 +111,12 @@ export type { OpenStore, Rebuild, Store } from './storage/store.ts';
 export type { Tier, TierPolicy } from './tiers/policy.ts';
 export { dicomwebDestination } from './transports/dicomweb/destination.ts';
 export type { DicomwebDestinationOptions } from './transports/dicomweb/options.ts';
-export type { Destination, OutgoingInstance, ProbeOutcome, SendOutcome, Transport } from './transports/transport.ts';
+export type {
+  CommitmentReport,
+  CommitmentRequest,
+  Destination,
+  OutgoingInstance,
+  ProbeOutcome,
+  SendOutcome,
+  Transport,
+} from './transports/transport.ts';

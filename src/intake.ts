@@ -59,8 +59,8 @@ export interface IntakeOptions {
   readonly store: OpenStore;
   readonly route: Route;
   readonly destinationIds: readonly string[];
-  /** Whether a destination was retired since; it receives nothing more. */
-  readonly isRetired: (destinationId: string) => boolean;
+  /** Whether a destination, one of those that `route` named, receives now: a retired one and an idle standby do not. */
+  readonly receives: (destinationId: string, routed: readonly string[]) => boolean;
   /** As it is at present. */
   readonly ranking: () => Ranking;
   readonly maxInstanceBytes: number;
@@ -374,7 +374,7 @@ export class Intake {
           `got ${JSON.stringify(wrong)}. Nothing was kept.`,
       );
     }
-    return [...new Set(ids)].filter((id) => !this.#options.isRetired(id));
+    return [...new Set(ids)].filter((id) => this.#options.receives(id, ids));
   }
 
   /** 16 hex digits: ms since the epoch, then a count. Ascending even when the clock goes back. */

@@ -1,6 +1,8 @@
+import { checkDeliveryFilter, checkDiscard, checkRedrive, checkReverify } from './decision-options.ts';
+import { DestinationGroup } from './destination-group.ts';
 import { checkedFile } from './dicom/checked-file.ts';
 import type { AbortableOptions } from './domain/abort.ts';
-import type { VersionRecord } from './domain/delivery.ts';
+import type { Delivery, DeliveryFilter, VersionRecord } from './domain/delivery.ts';
 import type { EpisodeRecord } from './domain/episode.ts';
 import type { LogEntry } from './domain/log.ts';
 import type { Receipt } from './domain/receipt.ts';
@@ -15,20 +17,40 @@ import {
   changedRanking,
   checkAcceptOptions,
   checkConfirmation,
+  checkListing,
+  checkOutageEnd,
+  checkPlannedOutage,
   checkSpan,
   checkStudyFilter,
   checkVerifyOptions,
+  policyOf,
   type ResolvedOptions,
 } from './options.ts';
 import type { Ranking, Reclassification } from './replay/backlog-ranking.ts';
+import {
+  type DecisionContext,
+  type DiscardOptions,
+  deliveriesOf,
+  discard,
+  type RedriveOptions,
+  type RedriveReport,
+  redrive,
+} from './replay/decisions.ts';
 import { DestinationReplayer } from './replay/destination-replayer.ts';
+import { notVerifiedOf } from './replay/not-verified.ts';
 import { type Reconciliation, reconcile } from './replay/reconciliation.ts';
+import type { ReverifyOptions, ReverifyReport } from './replay/reverify.ts';
 import type { PlacedBytes } from './retention/examine.ts';
 import { StoreKeeper } from './retention/store-keeper.ts';
 import type { VerifyOptions, VerifyReport } from './retention/verify.ts';
-import { defaultDestinationPolicy } from './routing/destination.ts';
-import { defaultRetryPolicy } from './routing/retry.ts';
-import type { Confirmation, QuarantinedDelivery, ReclassifyOptions, Spillway, SpillwayStatus } from './spillway.ts';
+import type {
+  Confirmation,
+  PlannedOutageOptions,
+  QuarantinedDelivery,
+  ReclassifyOptions,
+  Spillway,
+  SpillwayStatus,
+} from './spillway.ts';
 import type { HourlyTotal, StudyFilter, StudyRecord } from './storage/catalog.ts';
 import type { OpenStore } from './storage/store.ts';
 
@@ -41,8 +63,7 @@ export class OpenedSpillway implements Spillway {
   readonly #options: ResolvedOptions;
   readonly #intake: Intake;
   readonly #keeper: StoreKeeper;
-  readonly #replayers: ReadonlyMap<string, DestinationReplayer>;
-  readonly #retired = new Set<string>();
+  readonly #destinations: DestinationGroup;
   readonly #emitter = new GuardedEmitter();
   readonly #waiting = new Set<() => void>();
   readonly #closed = new AbortController();
@@ -54,32 +75,31 @@ export class OpenedSpillway implements Spillway {
     this.#options = options;
     const { clock } = options;
     this.#ranking = options.ranking;
-    this.#replayers = new Map(
-      options.destinations.map((destination) => {
-        const flow = { ...defaultDestinationPolicy.flow };
-        if (destination.maxConcurrency !== undefined) flow.maxConcurrency = destination.maxConcurrency;
-        const replayer = new DestinationReplayer({
+    this.#destinations = new DestinationGroup({
+      destinations: options.destinations,
+      catalog: store.catalog,
+      replayer: (destination) =>
+        new DestinationReplayer({
           destination,
           catalog: store.catalog,
           read: (delivery) => checkedFile(store.blobs.read(delivery.blobRef), delivery, () => this.#damaged(delivery)),
           ranking: () => this.#ranking,
-          policy: { ...defaultDestinationPolicy, flow },
-          retry: defaultRetryPolicy,
+          policy: policyOf(destination),
           clock,
           random: Math.random,
           emit: (name, detail) => this.#emit(name, detail),
-        });
-        return [destination.id, replayer];
-      }),
-    );
+          takeOver: () => this.#destinations.takeOver(destination.id),
+        }),
+      flush: () => this.#intake.flush(),
+      isClosing: () => this.#closing !== undefined,
+    });
     this.#keeper = new StoreKeeper({
       store,
       clock,
       policy: options.retention,
       checksPerSecond: options.checksPerSecond,
       snapshotIntervalMs: options.snapshotIntervalMs,
-      isAnyDown: () =>
-        [...this.#replayers.values()].some((replayer) => replayer.isDown && !this.#retired.has(replayer.id)),
+      isAnyDown: () => this.#destinations.isAnyDown,
       isPlacing: (arrivalId) => this.#intake.isPlacing(arrivalId),
       emit: (name, detail) => this.#emit(name, detail),
       onFault: (error) => this.#emit('fault', { error }),
@@ -90,19 +110,21 @@ export class OpenedSpillway implements Spillway {
         onDamaged: (version) => this.#keeper.damaged(version, true),
         store,
         route: options.route,
-        isRetired: (id) => this.#retired.has(id),
+        receives: (id, routed) => this.#destinations.receives(id, routed),
         destinationIds: options.destinations.map(({ id }) => id),
         ranking: () => this.#ranking,
         maxInstanceBytes: options.maxInstanceBytes,
         maxConcurrentAccepts: options.maxConcurrentAccepts,
         sourceIdleTimeoutMs: options.sourceIdleTimeoutMs,
         clock,
-        referenceAt: (id, now) => this.#replayers.get(id)?.referenceAt(now) ?? now,
+        referenceAt: (id, now) => this.#destinations.get(id)?.referenceAt(now) ?? now,
         onRestated: (study, urgency) => {
-          for (const replayer of this.#replayers.values()) replayer.restated(study, urgency);
+          for (const replayer of this.#destinations.all) replayer.restated(study, urgency);
         },
         onAccepted: (version, ranks) => {
-          for (const [id, rank] of ranks) this.#replayers.get(id)?.accepted(version.identity.studyInstanceUid, rank);
+          for (const [id, rank] of ranks) {
+            this.#destinations.get(id)?.accepted(version.identity.studyInstanceUid, rank, version.bytes);
+          }
         },
         onFault: (error) => this.#emit('fault', { error }),
       },
@@ -111,7 +133,7 @@ export class OpenedSpillway implements Spillway {
   }
 
   async start(): Promise<void> {
-    for (const replayer of this.#replayers.values()) await replayer.start();
+    for (const replayer of this.#destinations.all) await replayer.start();
     this.#keeper.start();
   }
 
@@ -123,7 +145,7 @@ export class OpenedSpillway implements Spillway {
 
   async status(): Promise<SpillwayStatus> {
     this.#assertOpen();
-    const replayers = [...this.#replayers.values()].filter(({ id }) => !this.#retired.has(id));
+    const replayers = this.#destinations.inUse;
     const [destinations, storage] = await Promise.all([
       Promise.all(replayers.map((replayer) => replayer.status())),
       this.#keeper.status(),
@@ -133,22 +155,26 @@ export class OpenedSpillway implements Spillway {
 
   async *studies(filter: Omit<StudyFilter, 'after' | 'limit'> = {}): AsyncGenerator<StudyRecord> {
     checkStudyFilter(filter);
-    for (let after = ''; ; ) {
-      this.#assertOpen();
-      const page = await this.#store.catalog.studies({ ...filter, after, limit: PAGE_SIZE });
-      yield* page;
-      if (page.length < PAGE_SIZE) return;
-      after = page.at(-1)?.studyInstanceUid ?? after;
-    }
+    yield* this.#pages<StudyRecord>((last) =>
+      this.#store.catalog.studies({ ...filter, after: last?.studyInstanceUid ?? '', limit: PAGE_SIZE }),
+    );
   }
 
   async *unconfirmed(): AsyncGenerator<VersionRecord> {
-    for (let afterArrivalId = ''; ; ) {
+    yield* this.#pages<VersionRecord>((last) => {
+      const afterArrivalId = last?.arrivalId ?? '';
+      return this.#store.catalog.versions({ presence: 'unconfirmed', afterArrivalId, limit: PAGE_SIZE });
+    });
+  }
+
+  /** @param read - The page from after the last of the one before. */
+  async *#pages<T>(read: (last: T | undefined) => Promise<readonly T[]>): AsyncGenerator<T> {
+    for (let last: T | undefined; ; ) {
       this.#assertOpen();
-      const page = await this.#store.catalog.versions({ presence: 'unconfirmed', afterArrivalId, limit: PAGE_SIZE });
+      const page = await read(last);
       yield* page;
       if (page.length < PAGE_SIZE) return;
-      afterArrivalId = page.at(-1)?.arrivalId ?? afterArrivalId;
+      last = page.at(-1);
     }
   }
 
@@ -156,7 +182,7 @@ export class OpenedSpillway implements Spillway {
     this.#assertOpen();
     const { arrivalIds, destinations, by, signal } = checkConfirmation(
       confirmation,
-      [...this.#replayers.keys()].filter((id) => !this.#retired.has(id)),
+      this.#destinations.inUse.map(({ id }) => id),
     );
     let confirmed = 0;
     const confirmOne = async (arrivalId: string) => {
@@ -180,64 +206,98 @@ export class OpenedSpillway implements Spillway {
   }
 
   async *log(filter: { readonly afterId?: number } = {}): AsyncGenerator<LogEntry> {
-    for (let afterId = filter.afterId ?? 0; ; ) {
-      this.#assertOpen();
-      const page = await this.#store.catalog.log({ afterId, limit: PAGE_SIZE });
-      yield* page;
-      if (page.length < PAGE_SIZE) return;
-      afterId = page.at(-1)?.id ?? afterId;
-    }
+    checkListing('log', filter, ['afterId']);
+    yield* this.#pages<LogEntry>((last) =>
+      this.#store.catalog.log({ afterId: last?.id ?? filter.afterId ?? 0, limit: PAGE_SIZE }),
+    );
   }
 
   async *hourlyTotals(span: { readonly from: number; readonly to: number }): AsyncGenerator<HourlyTotal> {
     checkSpan(span);
-    for (let after: HourlyTotal | undefined; ; ) {
-      this.#assertOpen();
-      const key = after === undefined ? {} : { after: { hour: after.hour, modality: after.modality } };
-      const page = await this.#store.catalog.hourlyTotals({ ...span, ...key, limit: PAGE_SIZE });
-      yield* page;
-      if (page.length < PAGE_SIZE) return;
-      after = page.at(-1);
-    }
+    yield* this.#pages<HourlyTotal>((last) => {
+      const key = last === undefined ? {} : { after: { hour: last.hour, modality: last.modality } };
+      return this.#store.catalog.hourlyTotals({ ...span, ...key, limit: PAGE_SIZE });
+    });
   }
 
   async *episodes(filter: { readonly destinationId?: string } = {}): AsyncGenerator<EpisodeRecord> {
-    for (let afterId = 0; ; ) {
-      this.#assertOpen();
-      const page = await this.#store.catalog.episodes({ ...filter, afterId, limit: PAGE_SIZE });
-      yield* page;
-      if (page.length < PAGE_SIZE) return;
-      afterId = page.at(-1)?.id ?? afterId;
-    }
+    checkListing('episodes', filter, ['destinationId']);
+    yield* this.#pages<EpisodeRecord>((last) =>
+      this.#store.catalog.episodes({ ...filter, afterId: last?.id ?? 0, limit: PAGE_SIZE }),
+    );
   }
 
   async reconciliation(episodeId: number): Promise<Reconciliation> {
     this.#assertOpen();
-    const [episode] = await this.#store.catalog.episodes({ afterId: episodeId - 1, limit: 1 });
-    if (episode?.id !== episodeId) {
-      throw new SpillwayError('SPILLWAY_NOT_FOUND', `Expected the id of an episode, got ${episodeId}.`);
-    }
-    return reconcile(this.#store.catalog, episode, this.#ranking.policy);
+    return reconcile(this.#store.catalog, await this.#episode(episodeId), this.#ranking.policy);
   }
 
-  async *quarantined(filter: { readonly destinationId?: string } = {}): AsyncGenerator<QuarantinedDelivery> {
+  async #episode(episodeId: number): Promise<EpisodeRecord> {
+    const [episode] = await this.#store.catalog.episodes({ afterId: episodeId - 1, limit: 1 });
+    if (episode?.id === episodeId) return episode;
+    throw new SpillwayError('SPILLWAY_NOT_FOUND', `Expected the id of an episode, got ${episodeId}.`);
+  }
+
+  async *notVerified(episodeId: number): AsyncGenerator<Delivery> {
     this.#assertOpen();
-    const known = await this.#store.catalog.destinations();
-    for (const { destinationId } of known) {
-      if (filter.destinationId !== undefined && filter.destinationId !== destinationId) continue;
-      for (let afterId = 0; ; ) {
+    await this.#episode(episodeId);
+    for await (const delivery of notVerifiedOf(this.#store.catalog, episodeId)) {
+      this.#assertOpen();
+      yield delivery;
+    }
+  }
+
+  async *quarantined(filter: DeliveryFilter = {}): AsyncGenerator<QuarantinedDelivery> {
+    this.#assertOpen();
+    const which = checkDeliveryFilter(filter);
+    for (const destinationId of await this.#known(which.destinationId)) {
+      for await (const page of deliveriesOf(this.#store.catalog, destinationId, 'quarantined', which)) {
         this.#assertOpen();
-        const page = await this.#store.catalog.deliveries({
-          destinationId,
-          state: 'quarantined',
-          afterId,
-          limit: PAGE_SIZE,
-        });
         yield* page;
-        if (page.length < PAGE_SIZE) break;
-        afterId = page.at(-1)?.id ?? afterId;
       }
     }
+  }
+
+  async redrive(options: RedriveOptions): Promise<RedriveReport> {
+    this.#assertOpen();
+    const checked = checkRedrive(options);
+    // To one that is not sent to they would be owed for ever.
+    const { destinationId } = checked;
+    const destinationIds = this.#destinations
+      .which(destinationId === undefined ? {} : { destinationId })
+      .map(({ id }) => id);
+    return redrive(this.#deciding(destinationIds), checked);
+  }
+
+  async discard(options: DiscardOptions): Promise<number> {
+    this.#assertOpen();
+    const checked = checkDiscard(options);
+    return discard(this.#deciding(await this.#known(checked.destinationId)), checked);
+  }
+
+  #deciding(destinationIds: readonly string[]): DecisionContext {
+    return {
+      catalog: this.#store.catalog,
+      destinationIds,
+      now: () => this.#options.clock.now(),
+      onOwed: (id) => this.#destinations.get(id)?.owesAgain(),
+      givingUp: (id, deliveryIds, signal, giveUp) =>
+        this.#destinations.get(id)?.giveUp(deliveryIds, signal, giveUp) ?? giveUp(),
+    };
+  }
+
+  /** The destination of this id, or all that were ever known. */
+  async #known(destinationId: string | undefined): Promise<readonly string[]> {
+    const ids = (await this.#store.catalog.destinations()).map((known) => known.destinationId);
+    if (destinationId === undefined) return ids;
+    if (ids.includes(destinationId)) return [destinationId];
+    throw new SpillwayError('SPILLWAY_NOT_FOUND', `Expected the id of a destination, got "${destinationId}".`);
+  }
+
+  async reverify(options: ReverifyOptions): Promise<ReverifyReport> {
+    this.#assertOpen();
+    const checked = checkReverify(options, this.#options.clock.now());
+    return this.#destinations.require(checked.destination).evidence.reverify(checked);
   }
 
   async retireDestination(retirement: {
@@ -256,18 +316,43 @@ export class OpenedSpillway implements Spillway {
     }
     const known = (await this.#store.catalog.destinations()).some(({ destinationId }) => destinationId === id);
     if (!known) throw new SpillwayError('SPILLWAY_NOT_FOUND', `Expected the id of a destination, got "${id}".`);
-    this.#retired.add(id);
+    this.#destinations.retire(id);
     // What was routed to it before is committed first.
     await this.#intake.flush();
     try {
+      // It is down for good, and its standbys receive from now on.
+      await this.#destinations.takeOver(id);
       await this.#store.catalog.retireDestination({ destinationId: id, reason, by, at: this.#options.clock.now() });
     } catch (error) {
-      this.#retired.delete(id);
+      this.#destinations.unretire(id);
       throw error;
     }
     this.#keeper.evictor.mayEvictMore();
     // What is still in flight settles nothing any more.
-    await this.#replayers.get(id)?.stop(this.#options.closeTimeoutMs);
+    await this.#destinations.get(id)?.retire(this.#options.closeTimeoutMs);
+    this.#wakeWaiting();
+  }
+
+  async declareOutage(outage: PlannedOutageOptions): Promise<EpisodeRecord> {
+    this.#assertOpen();
+    const { destinationId, reason, by, expectedEndAt = null } = checkPlannedOutage(outage, this.#options.clock.now());
+    return this.#destinations.require(destinationId).declareOutage({ reason, by, expectedEndAt });
+  }
+
+  async endOutage(end: { readonly destinationId: string; readonly by: string }): Promise<void> {
+    this.#assertOpen();
+    const { destinationId, by } = checkOutageEnd(end);
+    await this.#destinations.require(destinationId).endOutage(by);
+  }
+
+  async pause(which: { readonly destinationId?: string } = {}): Promise<void> {
+    this.#assertOpen();
+    await Promise.all(this.#destinations.which(which).map((replayer) => replayer.pause()));
+  }
+
+  resume(which: { readonly destinationId?: string } = {}): void {
+    this.#assertOpen();
+    for (const replayer of this.#destinations.which(which)) replayer.resume();
   }
 
   async reclassify(change: ReclassifyOptions = {}): Promise<Reclassification> {
@@ -275,7 +360,7 @@ export class OpenedSpillway implements Spillway {
     this.#ranking = changedRanking(this.#ranking, change);
     // What was judged by the old policy is committed first, so that it is judged again.
     await this.#intake.flush();
-    const replayers = [...this.#replayers.values()].filter(({ id }) => !this.#retired.has(id));
+    const replayers = this.#destinations.inUse;
     const ranked = await Promise.all(replayers.map((replayer) => replayer.reclassify(change.signal)));
     const sum = (key: keyof Reclassification) => ranked.reduce((total, backlog) => total + backlog[key], 0);
     return { studies: sum('studies'), changed: sum('changed') };
@@ -357,7 +442,7 @@ export class OpenedSpillway implements Spillway {
     this.#wakeWaiting();
     this.#closed.abort(new SpillwayError('SPILLWAY_CLOSED', 'The spillway was closed.'));
     await this.#intake.close(this.#options.closeTimeoutMs);
-    await Promise.all([...this.#replayers.values()].map((replayer) => replayer.stop(this.#options.closeTimeoutMs)));
+    await Promise.all([...this.#destinations.all].map((replayer) => replayer.stop(this.#options.closeTimeoutMs)));
     await this.#keeper.close();
     await this.#store.close();
     this.#emitter.removeAllListeners();

@@ -7,7 +7,9 @@ import type { AcceptOptions, Route } from './intake.ts';
 import type { Ranking } from './replay/backlog-ranking.ts';
 import { defaultRetentionPolicy, type RetentionOptions, type RetentionPolicy } from './retention/policy.ts';
 import type { VerifyOptions } from './retention/verify.ts';
-import type { Confirmation, ReclassifyOptions, SpillwayOptions } from './spillway.ts';
+import { type DestinationPolicy, defaultDestinationPolicy } from './routing/destination.ts';
+import { assertDestinationPolicy } from './routing/policy-check.ts';
+import type { Confirmation, PlannedOutageOptions, ReclassifyOptions, SpillwayOptions } from './spillway.ts';
 import type { StudyFilter } from './storage/catalog.ts';
 import type { Store } from './storage/store.ts';
 import { systemClock } from './system-clock.ts';
@@ -160,7 +162,7 @@ export function checkConfirmation(given: Confirmation, known: readonly string[])
   }
   const wrong = destinations.find((id) => !known.includes(id));
   if (wrong !== undefined) throw invalid('destinations', `ids in use, among ${known.join(', ')}`, wrong);
-  return given;
+  return { ...given, destinations: [...new Set(destinations)] };
 }
 
 /** Checks what `verify` is given. */
@@ -200,7 +202,7 @@ export function checkSpan<Span extends { readonly from: number; readonly to: num
   return span;
 }
 
-function checkKeys(name: string, given: object, known: readonly string[]): void {
+export function checkKeys(name: string, given: object, known: readonly string[]): void {
   if (typeof given !== 'object' || given === null) throw invalid(name, 'given an object', given);
   const unknown = Object.keys(given).find((key) => !known.includes(key));
   if (unknown !== undefined) throw invalid(name, `given only ${known.join(', ')}`, unknown);
@@ -210,7 +212,7 @@ function checkText(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== 'string') throw invalid(name, 'a text', value);
 }
 
-function isTexts(value: unknown): value is readonly string[] {
+export function isTexts(value: unknown): value is readonly string[] {
   return Array.isArray(value) && value.every((each) => typeof each === 'string');
 }
 
@@ -228,14 +230,96 @@ function checkDestinations(destinations: unknown): readonly Destination[] {
     if (destination.maxConcurrency !== undefined) {
       atLeast(`maxConcurrency of destination "${id}"`, 1, destination.maxConcurrency);
     }
-    if (![undefined, 'answered', 'found', 'compared'].includes(destination.verify)) {
-      throw invalid(`verify of destination "${id}"`, '"answered", "found" or "compared"', destination.verify);
+    checkVerify(destination);
+    if (destination.evidenceTimeoutMs !== undefined) {
+      atLeast(`evidenceTimeoutMs of destination "${id}"`, 1, destination.evidenceTimeoutMs);
     }
+    assertDestinationPolicy(policyOf(destination), `policy of destination "${id}"`);
   }
+  checkStandbys(destinations as readonly Destination[]);
   return [...destinations];
 }
 
-function atLeast(name: string, least: number, value: number): number {
+/** Evidence that the transport cannot bring would put everything into quarantine. */
+function checkVerify({ id, verify, transport }: Destination): void {
+  if (![undefined, 'answered', 'found', 'committed', 'compared'].includes(verify)) {
+    throw invalid(`verify of destination "${id}"`, '"answered", "found", "committed" or "compared"', verify);
+  }
+  const { lookUp, readBack, commitment = false } = transport.supports;
+  const canBring = { answered: true, found: lookUp, committed: commitment, compared: readBack };
+  if (verify !== undefined && !canBring[verify]) {
+    throw invalid(`verify of destination "${id}"`, 'evidence that its transport can bring', verify);
+  }
+}
+
+function checkStandbys(destinations: readonly Destination[]): void {
+  for (const { id, standbyFor } of destinations) {
+    if (standbyFor === undefined) continue;
+    const primary = destinations.find((destination) => destination.id === standbyFor);
+    if (primary === undefined || primary.id === id || primary.standbyFor !== undefined) {
+      throw invalid(`standbyFor of destination "${id}"`, 'the id of another one that is no standby itself', standbyFor);
+    }
+  }
+}
+
+/** By what a destination is sent to. */
+export function policyOf({ policy, maxConcurrency, evidenceTimeoutMs }: Destination): DestinationPolicy {
+  const { health, flow, share, retry } = { ...defaultDestinationPolicy, ...policy };
+  return {
+    health,
+    flow: { ...flow, ...(maxConcurrency !== undefined && { maxConcurrency }) },
+    share,
+    retry: { ...retry, ...(evidenceTimeoutMs !== undefined && { evidenceTimeoutMs }) },
+  };
+}
+
+/**
+ * Checks what `declareOutage` is given.
+ *
+ * @param now - ms since the epoch.
+ */
+export function checkPlannedOutage(outage: PlannedOutageOptions, now: number): PlannedOutageOptions {
+  checkKeys('declareOutage', outage, ['destinationId', 'reason', 'by', 'expectedEndAt']);
+  const { destinationId, reason, by, expectedEndAt } = outage;
+  for (const [name, value] of Object.entries({ destinationId, reason, by })) requireText(name, value);
+  if (expectedEndAt !== undefined && expectedEndAt !== null && !Number.isSafeInteger(expectedEndAt)) {
+    throw invalid('expectedEndAt', 'a whole number of ms since the epoch', expectedEndAt);
+  }
+  if (typeof expectedEndAt === 'number' && expectedEndAt <= now) {
+    throw invalid('expectedEndAt', `an instant after now (${now} ms since the epoch)`, expectedEndAt);
+  }
+  return outage;
+}
+
+/** Checks what `log` and `episodes` are given: what is misspelt must not be taken for "all". */
+export function checkListing<Filter extends object>(
+  name: string,
+  filter: Filter,
+  known: readonly (keyof Filter & string)[],
+): Filter {
+  checkKeys(name, filter, known);
+  return filter;
+}
+
+/** Checks what `endOutage` is given. */
+export function checkOutageEnd<End extends { readonly destinationId: string; readonly by: string }>(end: End): End {
+  checkKeys('endOutage', end, ['destinationId', 'by']);
+  for (const name of ['destinationId', 'by'] as const) requireText(name, end[name]);
+  return end;
+}
+
+/** Checks what `pause` and `resume` are given: what is misspelt must not be taken for "all". */
+export function checkWhich<Which extends { readonly destinationId?: string }>(which: Which): Which {
+  checkKeys('pause and resume', which, ['destinationId']);
+  if (which.destinationId !== undefined) requireText('destinationId', which.destinationId);
+  return which;
+}
+
+export function requireText(name: string, value: unknown): void {
+  if (typeof value !== 'string' || value.trim() === '') throw invalid(name, 'a text', value);
+}
+
+export function atLeast(name: string, least: number, value: number): number {
   if (Number.isSafeInteger(value) && value >= least) return value;
   throw invalid(name, `a whole number of at least ${least}`, value);
 }
@@ -250,7 +334,7 @@ function isTimeZone(name: unknown): boolean {
   }
 }
 
-function invalid(name: string, expected: string, came: unknown): SpillwayError {
+export function invalid(name: string, expected: string, came: unknown): SpillwayError {
   const text = typeof came === 'object' || typeof came === 'string' ? JSON.stringify(came) : String(came);
   return new SpillwayError(
     'SPILLWAY_OPTION_INVALID',

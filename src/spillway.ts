@@ -1,6 +1,6 @@
 import type { AbortableOptions } from './domain/abort.ts';
 import type { Clock } from './domain/clock.ts';
-import type { Delivery, VersionRecord } from './domain/delivery.ts';
+import type { Delivery, DeliveryFilter, VersionRecord } from './domain/delivery.ts';
 import type { EpisodeRecord } from './domain/episode.ts';
 import type { LogEntry } from './domain/log.ts';
 import type { Receipt } from './domain/receipt.ts';
@@ -13,8 +13,10 @@ import { OpenedSpillway } from './opened-spillway.ts';
 import { resolveOptions } from './options.ts';
 import { assertNoOrphans } from './orphaned-backlog.ts';
 import type { Reclassification } from './replay/backlog-ranking.ts';
+import type { DiscardOptions, RedriveOptions, RedriveReport } from './replay/decisions.ts';
 import type { DestinationStatus } from './replay/events.ts';
 import type { Reconciliation } from './replay/reconciliation.ts';
+import type { ReverifyOptions, ReverifyReport } from './replay/reverify.ts';
 import type { RetentionOptions } from './retention/policy.ts';
 import type { StorageStatus } from './retention/store-keeper.ts';
 import type { VerifyOptions, VerifyReport } from './retention/verify.ts';
@@ -70,6 +72,17 @@ export interface ReclassifyOptions extends AbortableOptions {
   /** See `SpillwayOptions`. */
   readonly timeZone?: string | undefined;
   readonly reference?: ReferenceInstant | undefined;
+}
+
+/** A planned downtime of a destination. */
+export interface PlannedOutageOptions {
+  readonly destinationId: string;
+  /** Why, for people; it is the cause of the episode. No patient data. */
+  readonly reason: string;
+  /** A person's name, or the program that decides; it stays on record. */
+  readonly by: string;
+  /** When it should be over, ms since the epoch. @default nobody knows */
+  readonly expectedEndAt?: number | null | undefined;
 }
 
 /** How everything stands. */
@@ -142,16 +155,90 @@ export interface Spillway extends AsyncDisposable {
    */
   reconciliation(episodeId: number): Promise<Reconciliation>;
 
-  /** Deliveries that a destination refused for good, oldest first. */
-  quarantined(filter?: { readonly destinationId?: string }): AsyncIterable<QuarantinedDelivery>;
+  /**
+   * Everything of an episode's set that is not verified: pending and sent, quarantined, discarded. One that moves
+   * meanwhile may come twice. `deliveriesCsv` makes lines of it.
+   *
+   * @throws SpillwayError `SPILLWAY_NOT_FOUND`
+   */
+  notVerified(episodeId: number): AsyncIterable<Delivery>;
+
+  /**
+   * Deliveries that a destination refused for good, by destination, oldest first.
+   *
+   * @throws SpillwayError `SPILLWAY_OPTION_INVALID`, `SPILLWAY_NOT_FOUND` for a destination that was never known
+   */
+  quarantined(filter?: DeliveryFilter): AsyncIterable<QuarantinedDelivery>;
+
+  /**
+   * Has quarantined deliveries tried again, as if they had just been accepted, in the order of their rank; those that are
+   * refused again come back. Only to destinations in use. It refuses to guess: without a filter or arrival ids it wants
+   * `all: true`. Works page by page; aborting leaves standing what was done.
+   *
+   * @throws SpillwayError `SPILLWAY_OPTION_INVALID`, `SPILLWAY_NOT_FOUND`, `SPILLWAY_ABORTED`
+   */
+  redrive(options: RedriveOptions): Promise<RedriveReport>;
+
+  /**
+   * Gives deliveries up for good, quarantined ones or (`state: 'open'`) those still owed, and returns how many: they are
+   * sent no more, also after a rebuild of the catalog. Requests in flight that carry them are waited for, which the signal
+   * may abort; what was verified by one of these stays so. When it resolves, nothing of what was given up can still leave.
+   * The reason and the person's name stay on record. Which, as for `redrive`.
+   *
+   * @throws SpillwayError `SPILLWAY_OPTION_INVALID`, `SPILLWAY_NOT_FOUND`, `SPILLWAY_ABORTED`
+   */
+  discard(options: DiscardOptions): Promise<number>;
+
+  /**
+   * Asks a destination again, newest first and at a bounded rate, whether it holds what was verified there, for instance
+   * after it was restored from a backup (`rollback-suspected`). What it does not hold, or holds as another version,
+   * returns to the backlog; so does what was deleted there on purpose. What cannot be asked about stays verified and is
+   * counted as `unknown`. A query shows a UID, so that an earlier version is noticed only where a delivery was `compared`.
+   *
+   * A destination that stops answering, or is down or in a planned outage, ends it early, with a report that says so
+   * (`isComplete`); `until: reachedBackTo` goes on from there. Aborting leaves standing what was found.
+   *
+   * @throws SpillwayError `SPILLWAY_OPTION_INVALID`, also where the transport neither looks up nor reads back;
+   * `SPILLWAY_NOT_FOUND`, `SPILLWAY_BUSY` while another is under way there, `SPILLWAY_ABORTED`
+   */
+  reverify(options: ReverifyOptions): Promise<ReverifyReport>;
 
   /**
    * Gives up a destination for good: its open deliveries are discarded with the reason and the person's name, which
-   * stay on record. Afterwards it may be left out at the next opening. Until then it receives nothing more.
+   * stay on record. Afterwards it may be left out at the next opening. Until then it receives nothing more. What was open
+   * there is owed to its standbys, if it has any.
    *
    * @throws SpillwayError `SPILLWAY_NOT_FOUND`, `SPILLWAY_OPTION_INVALID`
    */
   retireDestination(retirement: { readonly id: string; readonly reason: string; readonly by: string }): Promise<void>;
+
+  /**
+   * Declares a planned downtime: from now on nothing is sent to the destination and it is not asked, until `endOutage` is
+   * called, also by a later process. Requests in flight end by themselves. It is an episode like any other; an outage
+   * under way becomes a planned one. Declaring again changes what was said. Past its expected end, it is told once
+   * (`overdue`), and nothing else happens: only a person knows whether the work there is done.
+   *
+   * @throws SpillwayError `SPILLWAY_OPTION_INVALID`, `SPILLWAY_NOT_FOUND`
+   */
+  declareOutage(outage: PlannedOutageOptions): Promise<EpisodeRecord>;
+
+  /**
+   * Ends a planned downtime: the destination is asked, one real instance is tried, and its backlog is sent once it stores.
+   *
+   * @throws SpillwayError `SPILLWAY_OPTION_INVALID`, `SPILLWAY_NOT_FOUND` where none was declared
+   */
+  endOutage(end: { readonly destinationId: string; readonly by: string }): Promise<void>;
+
+  /**
+   * Starts no more requests to a destination, or to all. What is in flight ends by itself and counts; resolves when nothing
+   * is. Instances are taken in as ever, and outages are still noticed. It ends with `resume`, or with the process.
+   *
+   * @throws SpillwayError `SPILLWAY_NOT_FOUND`
+   */
+  pause(which?: { readonly destinationId?: string }): Promise<void>;
+
+  /** Takes up sending again. What was not paused is left as it is. */
+  resume(which?: { readonly destinationId?: string }): void;
 
   /**
    * Changes by what studies are ranked, and ranks the whole backlog anew, in bounded batches, from what the instances

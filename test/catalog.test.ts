@@ -8,6 +8,7 @@ import { DatabaseSync } from 'node:sqlite';
 import type { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { EVIDENCE } from '../src/domain/delivery.ts';
 import { DATE_BASES, type Rank } from '../src/domain/rank.ts';
 import { SpillwayError } from '../src/errors.ts';
 import type { Acceptance, AcceptanceResult, Catalog } from '../src/storage/catalog.ts';
@@ -15,26 +16,38 @@ import { MemoryBlobStore } from '../src/storage/memory/memory-blob-store.ts';
 import { MemoryCatalog } from '../src/storage/memory/memory-catalog.ts';
 import { memoryStore } from '../src/storage/memory/memory-store.ts';
 import { MemoryTables } from '../src/storage/memory/memory-tables.ts';
-import { FIND_VERSION, IS_HELD, listVersions } from '../src/storage/sqlite/acceptance-operations.ts';
+import { FIND_VERSION, listVersions } from '../src/storage/sqlite/acceptance-operations.ts';
 import { Connection } from '../src/storage/sqlite/connection.ts';
+import { IS_SUPERSEDED } from '../src/storage/sqlite/decision-operations.ts';
+import { FIRST_OPEN_OF_INSTANCE, HAS_OTHER_VERSION } from '../src/storage/sqlite/delivery-changes.ts';
+import { BACKLOG, LEASED_DELIVERY } from '../src/storage/sqlite/delivery-operations.ts';
+import { DELIVERIES_IN_STATE } from '../src/storage/sqlite/delivery-pages.ts';
+import { COUNT_PART, countEpisode } from '../src/storage/sqlite/episode-count.ts';
+import { HOLD_UP } from '../src/storage/sqlite/episode-operations.ts';
+import { UNCLOSED, WAS_FINAL } from '../src/storage/sqlite/episode-sets.ts';
+import { EVICTABLE, MAY_EVICT } from '../src/storage/sqlite/eviction-operations.ts';
+import { LAST_SETTLED, SETTLED_TOGETHER } from '../src/storage/sqlite/evidence-operations.ts';
+import { HOURS, studyQuery } from '../src/storage/sqlite/holding-operations.ts';
 import {
+  BOUND_DELIVERIES,
+  BOUND_WORK,
   DUE_DELIVERIES,
-  FIRST_OPEN_OF_INSTANCE,
-  LEASABLE_STUDIES,
-  LEASED_DELIVERY,
+  LEASABLE,
   NEXT_DUE,
   voidLeases,
-} from '../src/storage/sqlite/delivery-operations.ts';
-import { EVICTABLE, MAY_EVICT } from '../src/storage/sqlite/eviction-operations.ts';
-import { HOURS, studyQuery } from '../src/storage/sqlite/holding-operations.ts';
+} from '../src/storage/sqlite/lease-operations.ts';
+import { IS_HELD } from '../src/storage/sqlite/new-deliveries.ts';
 import type { CatalogOperations } from '../src/storage/sqlite/operations.ts';
 import { LAST_ARRIVAL, RANKED_STUDIES, RANKING_FACTS } from '../src/storage/sqlite/ranking-operations.ts';
 import { APPLICATION_ID, SCHEMA, SCHEMA_VERSION } from '../src/storage/sqlite/schema.ts';
 import { openSqliteCatalog } from '../src/storage/sqlite/sqlite-catalog.ts';
 import { catalogOperations, toStoreError } from '../src/storage/sqlite/sqlite-database.ts';
+import { IS_OVERTAKEN, OWED } from '../src/storage/sqlite/standby-operations.ts';
+import { TAKE_BY_IDENTITY } from '../src/storage/sqlite/waiting-decisions.ts';
 import type { Store } from '../src/storage/store.ts';
 import { catalogContract } from '../src/testing/catalog-contract.ts';
 import { SCHEMA_1 } from './support/catalog-schema-1.ts';
+import { SCHEMA_3 } from './support/catalog-schema-3.ts';
 
 function sqliteStore(directory: string): Store {
   const blobs = new MemoryBlobStore();
@@ -152,6 +165,75 @@ describe('SQLite', () => {
     await catalog.close();
   });
 
+  test('a catalog of version 3 opens with its lanes, episodes and decisions', async () => {
+    writeVersion3(file);
+    const catalog = await openSqliteCatalog({ file });
+    const studiesOf = async (lane: 'live' | 'backlog') => {
+      const leased = await catalog.leaseStudies({ destinationId: 'pacs', now: 1e9, limit: 9, lane });
+      return leased.map(({ studyInstanceUid }) => studyInstanceUid);
+    };
+    expect(await studiesOf('backlog'), 'what the outage that is not closed held up').toEqual(['1.1', '1.2']);
+    expect(await studiesOf('live')).toEqual(['1.3']);
+    expect(await catalog.episodes({ limit: 9 })).toMatchObject([{ planned: false, expectedEndAt: null, cause: 'c' }]);
+    expect(await catalog.episodeRemains(1)).toEqual({ pending: true, open: true });
+    const none = { discarded: 0, outstanding: 0, pending: 0 };
+    const { total, tiers } = await catalog.countEpisode(1);
+    expect(total).toEqual({ ...none, received: 4, verified: 1, quarantined: 1, outstanding: 2, pending: 1 });
+    expect(tiers).toMatchObject([{ tier: 0, studies: 2, firstStudyAt: null, lastStudyAt: null }]);
+    const inState = async (state: (typeof STATES)[number]) =>
+      (await catalog.deliveries({ destinationId: 'pacs', state, afterId: 0, limit: 9 })).deliveries;
+    expect(await inState('sent')).toMatchObject([{ arrivalId: 'b', answeredAt: null }]);
+    expect(await catalog.oldestAnswerAt('pacs'), 'nobody wrote it down').toBe(null);
+    const recent = async (before?: number | null) => {
+      const page = { destinationId: 'pacs', limit: 1, since: 1e12, ...(before != null && { before }) };
+      const { deliveries, next } = await catalog.recentlyVerified(page);
+      return { arrivals: deliveries.map(({ arrivalId }) => arrivalId).sort(), next };
+    };
+    expect(await recent(), 'when, nobody wrote down').toEqual({ arrivals: ['c'], next: expect.any(Number) });
+    expect(await recent((await recent()).next), 'what was settled at once stays together').toEqual({
+      arrivals: ['d', 'g'],
+      next: null,
+    });
+    const [quarantined] = await inState('quarantined');
+    const deliveryIds = [quarantined?.id ?? 0];
+    const redriven = await catalog.redrive({ destinationId: 'pacs', deliveryIds, by: 'A', at: 50 });
+    expect(redriven).toEqual({ redriven: deliveryIds, superseded: [] });
+    expect((await catalog.countEpisode(1)).total).toMatchObject({ received: 4, outstanding: 3, quarantined: 0 });
+    const { version } = offer(7, '1.7');
+    const file7 = { version: { ...version, arrivalId: 'unknown' }, attributes: {} };
+    expect(await catalog.takeUp({ instances: [file7], at: 60 })).toEqual(['taken']);
+    expect(await inState('discarded'), 'its decision waited').toMatchObject([{ arrivalId: 'unknown', reason: 'r' }]);
+    await catalog.close();
+    expect(pragma(file, 'SELECT pending, sent FROM episodes')).toEqual({ pending: 2, sent: 1 });
+    expect(pragma(file, 'PRAGMA user_version')).toEqual({ user_version: SCHEMA_VERSION });
+  });
+
+  test.each([
+    [1, writeVersion1],
+    [3, writeVersion3],
+  ])('a catalog of version %i has the same columns and indexes as a new one', async (_, write) => {
+    const columns = (path: string) =>
+      ['versions', 'destinations', 'work', 'deliveries', 'episodes', 'decisions', 'former_settlements'].map((table) =>
+        String(
+          pragma(
+            path,
+            `SELECT group_concat(name, ' ') AS c FROM (SELECT name FROM pragma_table_info('${table}') ORDER BY name)`,
+          )?.c,
+        ),
+      );
+    write(file);
+    await (await openSqliteCatalog({ file })).close();
+    const fresh = join(directory, 'fresh.db');
+    await (await openSqliteCatalog({ file: fresh })).close();
+    expect(columns(file)).toEqual(columns(fresh));
+    const indexes = (path: string) =>
+      pragma(
+        path,
+        "SELECT group_concat(sql, ';') AS c FROM (SELECT sql FROM sqlite_schema WHERE type = 'index' ORDER BY name)",
+      );
+    expect(indexes(file)).toEqual(indexes(fresh));
+  });
+
   test('a migration that fails half way leaves version 1', async () => {
     writeVersion1(file);
     // The second statement of the migration meets a column that is there already.
@@ -163,7 +245,7 @@ describe('SQLite', () => {
     });
   });
 
-  test('killed in the middle of a migration, it is of version 1 or of version 2, whole', async () => {
+  test('killed in the middle of a migration, it is of the old version or of the new one, whole', async () => {
     const studies = 30_000;
     const old = join(directory, 'old.db');
     writeVersion1(old);
@@ -194,29 +276,6 @@ describe('SQLite', () => {
     }
     console.log(`catalog: killed while it was migrated, it was found in version ${[...found].sort().join(' or ')}`);
   }, 60_000);
-
-  test('a new catalog and one that was brought here have the same columns and indexes', async () => {
-    const columns = (path: string) =>
-      ['versions', 'destinations', 'work', 'deliveries', 'episodes'].map((table) =>
-        String(
-          pragma(
-            path,
-            `SELECT group_concat(name, ' ') AS c FROM (SELECT name FROM pragma_table_info('${table}') ORDER BY name)`,
-          )?.c,
-        ),
-      );
-    writeVersion1(file);
-    await (await openSqliteCatalog({ file })).close();
-    const fresh = join(directory, 'fresh.db');
-    await (await openSqliteCatalog({ file: fresh })).close();
-    expect(columns(file)).toEqual(columns(fresh));
-    const indexes = (path: string) =>
-      pragma(
-        path,
-        "SELECT group_concat(sql, ';') AS c FROM (SELECT sql FROM sqlite_schema WHERE type = 'index' ORDER BY name)",
-      );
-    expect(indexes(file)).toEqual(indexes(fresh));
-  });
 
   test("another program's database and a file that is none are refused", async () => {
     pragma(file, 'CREATE TABLE theirs (a)');
@@ -275,8 +334,40 @@ describe('SQLite', () => {
     await again.close();
   });
 
+  test('a long count lets other calls through, and what changes meanwhile is counted once', async () => {
+    const catalog = await openSqliteCatalog({ file });
+    await catalog.registerDestination('pacs');
+    const instances = 9_000;
+    for (let first = 0; first < instances; first += 1_000) {
+      const numbers = Array.from({ length: 1_000 }, (_, index) => first + index);
+      await catalog.accept(numbers.map((number) => offer(number, `1.${number % 100}`)));
+      if (first === 0) await catalog.openEpisode({ destinationId: 'pacs', cause: 'c', startedAt: 1, detectedAt: 2 });
+    }
+    const raise = (deliveryIds: readonly number[]) =>
+      catalog.raiseEvidence({ destinationId: 'pacs', deliveryIds, evidence: 'found', settles: true, at: 3 });
+    const ended: string[] = [];
+    const counting = catalog.countEpisode(1).finally(() => ended.push('count'));
+    let ids: readonly number[] = [];
+    for (let page = 0; page < 3; page += 1) {
+      const request = { destinationId: 'pacs', state: 'pending', afterId: page * 3_000, limit: 500 } as const;
+      ids = (await catalog.deliveries(request)).deliveries.map(({ id }) => id);
+      expect(await raise(ids)).toHaveLength(500);
+      if (page === 0) ended.push('other');
+    }
+    const { total, tiers } = await counting;
+    expect(ended).toEqual(['other', 'count']);
+    expect(total.received).toBe(instances);
+    expect(total.verified + total.outstanding).toBe(instances);
+    expect(total.outstanding).toBe(total.pending);
+    expect(tiers).toMatchObject([{ received: instances, studies: 100 }]);
+    await catalog.close();
+  });
+
   test.each([
-    ['leaseStudies', LEASABLE_STUDIES, ['work_by_rank']],
+    ['leaseStudies, live', LEASABLE.live, ['work_by_rank (destination_key=? AND backlog=?)']],
+    ['leaseStudies, backlog', LEASABLE.backlog, ['work_by_rank (destination_key=? AND backlog=? AND tier<?)']],
+    ['leaseStudies, history', LEASABLE.history, ['work_by_rank (destination_key=? AND backlog=? AND tier>?)']],
+    ['leaseStudies, both', LEASABLE['held up'], ['work_by_rank (destination_key=? AND backlog=?)']],
     ['dueDeliveries', DUE_DELIVERIES, ['deliveries_open', 'sqlite_autoindex_work', 'sqlite_autoindex_versions']],
     ['nextDueAt', NEXT_DUE, ['deliveries_deferred (destination_key=? AND not_before>?)']],
     ['findVersion', FIND_VERSION, ['versions_by_instance']],
@@ -300,14 +391,38 @@ describe('SQLite', () => {
     ['accept', IS_HELD, ['versions_by_instance', 'deliveries_by_arrival (arrival_id=? AND destination_key=?)']],
     ['settle', LEASED_DELIVERY, ['d USING INTEGER PRIMARY KEY', 'w USING INTEGER PRIMARY KEY']],
     ['settle', FIRST_OPEN_OF_INSTANCE, ['deliveries_by_arrival (arrival_id=? AND destination_key=?)']],
+    ['settle, episodes', UNCLOSED, ['episodes_unclosed (destination_key=?)']],
+    ['settle, episodes', WAS_FINAL, ['PRIMARY KEY (delivery_id=? AND settled_seq<?)']],
+    ['backlog', BACKLOG, ['work_by_rank (destination_key=? AND backlog=?)']],
+    ['deliveries', DELIVERIES_IN_STATE, ['deliveries_by_state (destination_key=? AND state=? AND id>? AND id<?)']],
+    ['redrive', IS_SUPERSEDED, ['versions_by_instance', 'deliveries_by_arrival (arrival_id=? AND destination_key=?']],
+    ['recentlyVerified', LAST_SETTLED, ['deliveries_settled (destination_key=? AND settled_seq>? AND settled_seq<?)']],
+    ['recentlyVerified', SETTLED_TOGETHER, ['deliveries_settled (destination_key=? AND settled_seq=?)']],
+    [
+      'redrive',
+      HAS_OTHER_VERSION,
+      ['versions_by_instance', 'deliveries_by_arrival (arrival_id=? AND destination_key=?'],
+    ],
+    ['copyOpenDeliveries', OWED, ['deliveries_by_state (destination_key=? AND state=? AND id>?)']],
+    [
+      'copyOpenDeliveries',
+      IS_OVERTAKEN,
+      ['versions_by_instance', 'l USING COVERING INDEX deliveries_by_arrival', 'f USING COVERING INDEX deliveries_by'],
+    ],
+    ['openEpisode', HOLD_UP, ['work_by_rank (destination_key=? AND backlog=?)']],
+    ['boundDelays', BOUND_WORK, ['deliveries_deferred (destination_key=? AND not_before>?)', 'work USING INTEGER']],
+    ['boundDelays', BOUND_DELIVERIES, ['deliveries_deferred (destination_key=? AND not_before>?)']],
+    ['countEpisode', COUNT_PART, ['d USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)', 'w USING INTEGER PRIMARY KEY']],
+    ['accept, decisions', TAKE_BY_IDENTITY, ['decisions_by_instance (sop_instance_uid=?)']],
   ])('%s works by index', (method, sql, indexes) => {
     const database = tables();
     const steps = database.prepare(`EXPLAIN QUERY PLAN ${sql}`).all();
     database.close();
     const plan = steps.map(({ detail }) => String(detail)).join('\n');
     expect(plan).not.toMatch(/SCAN/);
-    // The open deliveries of one SOP Instance UID are few, as are the patients of a name and the versions of a study; nothing else may be sorted.
-    if (!['settle', 'studies by name', 'versions of a study'].includes(method)) expect(plan).not.toMatch(/TEMP B-TREE/);
+    // The open deliveries of one SOP Instance UID are few, as are the patients of a name, the versions of a study, and a part of an episode; nothing else may be sorted.
+    if (!['settle', 'studies by name', 'versions of a study', 'countEpisode'].includes(method))
+      expect(plan).not.toMatch(/TEMP B-TREE/);
     for (const index of indexes) expect(plan).toContain(index);
   });
 
@@ -348,7 +463,7 @@ test('memory and SQLite answer alike, whatever is done to them', async () => {
     fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 60 }), async (steps) => {
       const connection = new Connection(tables());
       const memory = new MemoryTables();
-      const sqlite = new Pair(catalogOperations(connection), () => voidLeases(connection));
+      const sqlite = new Pair(inTurn(catalogOperations(connection)), () => voidLeases(connection));
       const plain = new Pair(new MemoryCatalog(memory), () => memory.voidLeases());
       for (const each of [sqlite, plain]) {
         for (const destinationId of DESTINATIONS) await each.catalog.registerDestination(destinationId);
@@ -381,6 +496,14 @@ const step = fc.record({
     'found',
     'commitment',
     'restart',
+    'redrive',
+    'redrive',
+    'discard',
+    'return',
+    'raise',
+    'copy',
+    'bound',
+    'plan',
   ),
   destinationId: fc.constantFrom(...DESTINATIONS),
   state: fc.constantFrom(...STATES),
@@ -388,14 +511,21 @@ const step = fc.record({
 });
 type Step = typeof step extends fc.Arbitrary<infer Value> ? Value : never;
 
+/** A catalog, or its operations without the thread. */
+type Calls = (Catalog | CatalogOperations) & Pick<Catalog, 'countEpisode'>;
+
+function inTurn(operations: CatalogOperations): Calls {
+  return { ...operations, countEpisode: (episodeId) => countEpisode(operations.countEpisodePart, episodeId) };
+}
+
 /** One catalog with the leases taken from it. Ids and leases differ between catalogs, so they stay inside. */
 class Pair {
-  readonly catalog: Catalog | CatalogOperations;
+  readonly catalog: Calls;
   readonly #restart: () => void;
   #arrivals = 0;
   readonly #leases: { destinationId: string; studyInstanceUid: string; lease: number }[] = [];
 
-  constructor(catalog: Catalog | CatalogOperations, restart: () => void) {
+  constructor(catalog: Calls, restart: () => void) {
     this.catalog = catalog;
     this.#restart = restart;
   }
@@ -433,7 +563,10 @@ class Pair {
       );
     }
     if (kind === 'lease') {
-      const leased = await catalog.leaseStudies({ destinationId, now: first * 10, limit: 1 + (second % 3) });
+      const lane = ([undefined, 'live', 'backlog', 'history'] as const)[third % 4];
+      const history = fourth % 2 === 0 ? {} : { historyTier: fourth % 3 };
+      const request = { destinationId, now: first * 10, limit: 1 + (second % 3), ...history };
+      const leased = await catalog.leaseStudies({ ...request, ...(lane !== undefined && { lane }) });
       this.#leases.push(...leased.map(({ studyInstanceUid, lease }) => ({ destinationId, studyInstanceUid, lease })));
       return leased.map(({ lease, ...shown }) => shown);
     }
@@ -447,7 +580,7 @@ class Pair {
         state,
         evidence: 'answered' as const,
         attempts: fourth,
-        reason: null,
+        reason: third === 0 ? null : `R${third}`,
         notBefore: fourth * 10,
         at: third,
       }));
@@ -456,7 +589,7 @@ class Pair {
     if (kind === 'release') {
       const [leased] = this.#leases.splice(first % Math.max(1, this.#leases.length), 1);
       if (leased === undefined) return null;
-      const release = { destinationId: leased.destinationId, leases: [leased.lease] };
+      const release = { destinationId: leased.destinationId, leases: [leased.lease], clarified: fourth % 2 === 0 };
       return catalog.releaseStudies(second % 2 === 0 ? release : { ...release, deferUntil: third * 10 });
     }
     if (kind === 'ranks') {
@@ -501,7 +634,44 @@ class Pair {
       const transaction = { transactionUid, destinationId, requestedAt: third, deliveryIds: [fourth] };
       return outcomeOf(async () => catalog.openCommitment(transaction));
     }
-    return this.#restart();
+    if (kind === 'copy') {
+      const [from, to] = first % 2 === 0 ? DESTINATIONS : ([...DESTINATIONS].reverse() as [string, string]);
+      return outcomeOf(async () => {
+        const { copied, next } = await catalog.copyOpenDeliveries({ from, to, afterId: 0, limit: 1 + second });
+        return [copied, next === null];
+      });
+    }
+    if (kind === 'bound') return catalog.boundDelays({ destinationId, latest: first * 10 });
+    if (kind === 'plan') {
+      const plan = { episodeId: 1 + first, cause: 'p', expectedEndAt: second, by: 'b', at: third };
+      return outcomeOf(async () => catalog.planEpisode(plan));
+    }
+    if (kind === 'restart') return this.#restart();
+    return this.#decide({ kind, destinationId, state, numbers: [first, second, third, fourth] });
+  }
+
+  /** About some deliveries in a state, and what they are called here; their ids are not the same everywhere. */
+  async #decide({ kind, destinationId, state, numbers: [first, second, third, fourth] }: Step): Promise<unknown> {
+    const { catalog } = this;
+    // Mostly in a state that it is for.
+    const states = { redrive: 'quarantined', return: 'verified', discard: 'quarantined' } as const;
+    const of = kind in states && fourth > 0 ? states[kind as keyof typeof states] : state;
+    const page = await catalog.deliveries({ destinationId, state: of, afterId: 0, limit: 100 });
+    const chosen = page.deliveries.filter((_, index) => first === 0 || index % (1 + (first % 3)) === second % 3);
+    const request = { destinationId, deliveryIds: chosen.map(({ id }) => id), at: third };
+    const shown = (ids: readonly number[]) => ids.map((id) => chosen.find((each) => each.id === id)?.arrivalId);
+    if (kind === 'redrive') {
+      return outcomeOf(async () => {
+        const { redriven, superseded } = await catalog.redrive({ ...request, by: 'b' });
+        return [shown(redriven), shown(superseded)];
+      });
+    }
+    if (kind === 'discard') return shown(await catalog.discard({ ...request, reason: 'd', by: 'b' }));
+    if (kind === 'return') {
+      return outcomeOf(async () => shown(await catalog.returnToBacklog({ ...request, reason: 'l' })));
+    }
+    const evidence = EVIDENCE[second % EVIDENCE.length] ?? 'found';
+    return shown(await catalog.raiseEvidence({ ...request, evidence, settles: third > 1 }));
   }
 
   async #show({ destinationId, numbers: [first] }: Step): Promise<unknown> {
@@ -517,7 +687,9 @@ class Pair {
     const episodes = await catalog.episodes({ limit: 100 });
     return {
       destinations: await catalog.destinations(),
-      deliveries: [...deliveries, ...due].map((list) => list.map(({ id, ...shown }) => shown)),
+      deliveries: [...deliveries.map((page) => page.deliveries), ...due].map((list) =>
+        list.map(({ id, ...shown }) => shown),
+      ),
       next: await catalog.nextDueAt({ destinationId, now: first * 10 }),
       backlog: await catalog.backlog(destinationId),
       ranked: await catalog.rankedStudies({ destinationId, limit: 1000 }),
@@ -528,6 +700,28 @@ class Pair {
       ),
       episodes,
       counts: await Promise.all(episodes.map(({ id }) => catalog.countEpisode(id))),
+      ofEpisodes: await Promise.all(
+        episodes.flatMap(({ id: episodeId }) =>
+          (['pending', 'sent', 'quarantined', 'discarded'] as const).map(async (state) => {
+            const page = await catalog.episodeDeliveries({ episodeId, state, afterId: 0, limit: 1 + first * 3 });
+            return [page.deliveries.map(({ arrivalId }) => arrivalId), page.next === null];
+          }),
+        ),
+      ),
+      filtered: await Promise.all(
+        DELIVERY_FILTERS.map(async (filter) => {
+          const page = { destinationId, state: 'quarantined', afterId: 0, limit: 1 + first } as const;
+          const { deliveries: found, next } = await catalog.deliveries({ ...page, ...filter });
+          return [found.map(({ arrivalId }) => arrivalId), next === null];
+        }),
+      ),
+      recent: await Promise.all(
+        [{}, { since: first }].map(async (since) => {
+          const page = await catalog.recentlyVerified({ destinationId, limit: 1 + first, ...since });
+          return [page.deliveries.map(({ arrivalId }) => arrivalId), page.evicted, page.next === null];
+        }),
+      ),
+      oldest: await catalog.oldestAnswerAt(destinationId),
       remains: await Promise.all(episodes.map(({ id }) => catalog.episodeRemains(id))),
       versions: await Promise.all(PRESENCES.map((presence) => catalog.versions({ ...presence, limit: 1000 }))),
       ofStudy: await catalog.versions({ studyInstanceUid: '1.1', afterArrivalId: '000000030', limit: 3 }),
@@ -553,6 +747,12 @@ class Pair {
 const PRESENCES = [
   {},
   ...(['kept', 'unconfirmed', 'evicting', 'evicted', 'missing'] as const).map((presence) => ({ presence })),
+];
+const DELIVERY_FILTERS = [
+  { studyInstanceUid: '1.1' },
+  { reason: 'r2' },
+  { receivedFrom: 2_000_000 },
+  { receivedBefore: 5e6 },
 ];
 const FILTERS = [
   {},
@@ -617,6 +817,55 @@ function writeVersion1(path: string): void {
     delivery.run(index + 1, study, arrivalId);
   }
   database.exec('UPDATE sequence SET value = 100');
+  database.close();
+}
+
+/**
+ * An outage that ended and is not closed: it began with a, b and c open (numbers up to 10), e came in it, f after it; d and
+ * g had been verified before, in one call. c is verified, e in quarantine, b answered.
+ */
+function writeVersion3(path: string): void {
+  const database = new DatabaseSync(path);
+  database.exec(`${SCHEMA_3} PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = 3;
+    INSERT INTO destinations (destination_id, pending, sent, verified, quarantined) VALUES ('pacs', 2, 1, 3, 1);
+    INSERT INTO episodes (destination_key, cause, started_at, detected_at, ended_at, pending_at_start, start_seq, end_seq)
+      VALUES (1, 'c', 1, 2, 3, 3, 10, 20);
+    INSERT INTO decisions VALUES ('unknown', 'pacs', 'discarded', 'r');
+    UPDATE counters SET sequence = 100, instances = 7, bytes = 700;`);
+  const study = database.prepare(
+    `INSERT INTO studies (study_instance_uid, last_arrival_id, modalities, instances, bytes, open_deliveries,
+      first_received_at, last_received_at) VALUES (?, 'a', 'CT', 1, 100, ?, 5, 5)`,
+  );
+  const work = database.prepare(
+    `INSERT INTO work (destination_key, study_instance_uid, tier, urgency, acquired_at, basis, age_tier, open_instances,
+      open_bytes, due_at) VALUES (1, ?, 0, 2, ?, 0, 0, ?, ?, ?)`,
+  );
+  for (const [number, open] of [1, 1, 1].entries()) {
+    study.run(`1.${number + 1}`, open);
+    work.run(`1.${number + 1}`, number, open, open * 100, open > 0 ? 0 : null);
+  }
+  const version = database.prepare(
+    `INSERT INTO versions (arrival_id, study_instance_uid, series_instance_uid, sop_instance_uid, sop_class_uid,
+      transfer_syntax_uid, digest, bytes, blob_ref, received_at, oddities, attributes)
+      VALUES (?, ?, '1.3', ?, '1.2', '1.2.840.10008.1.2', 'd', 100, ?, 5, '[]', '{}')`,
+  );
+  const delivery = database.prepare(
+    `INSERT INTO deliveries (id, destination_key, work_id, arrival_id, bytes, state, evidence, further, held, reason, settled_seq)
+      VALUES (?, 1, ?, ?, 100, ?, 'accepted', 0, 0, NULL, ?)`,
+  );
+  const rows = [
+    [1, 1, 'a', 'pending', null],
+    [2, 2, 'b', 'sent', null],
+    [3, 2, 'c', 'verified', 15],
+    [4, 1, 'd', 'verified', 9],
+    [5, 1, 'g', 'verified', 9],
+    [14, 1, 'e', 'quarantined', 16],
+    [30, 3, 'f', 'pending', null],
+  ] as const;
+  for (const [id, of, arrivalId, state, settled] of rows) {
+    version.run(arrivalId, `1.${of}`, `1.9.${id}`, `blob ${id}`);
+    delivery.run(id, of, arrivalId, state, settled);
+  }
   database.close();
 }
 

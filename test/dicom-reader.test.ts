@@ -3,6 +3,7 @@ import { constants, deflateRawSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { readAndDigest } from '../src/dicom/data-set-digest.ts';
+import { DicomReader } from '../src/dicom/reader.ts';
 import { TRANSFER_SYNTAXES, type TransferSyntaxName } from '../src/testing/part10-writer.ts';
 import { type SyntheticOptions, syntheticIdentity, syntheticInstance } from '../src/testing/synthetic.ts';
 import { chunksOf, read, splitAt } from './support/dicom-reading.ts';
@@ -226,6 +227,25 @@ describe('UIDs', () => {
     await expect(
       read([part10(TRANSFER_SYNTAXES['explicit-little'], sequence(open(0x00081115), inner), ...others)]),
     ).rejects.toThrow(/StudyInstanceUID/);
+  });
+});
+
+describe('who it is, without anything else', () => {
+  const instances = [
+    ...(Object.keys(TRANSFER_SYNTAXES) as TransferSyntaxName[]).map((name) =>
+      syntheticInstance({ transferSyntax: name }),
+    ),
+    syntheticInstance({ ...SMALL, studyInstanceUid: 'ABC-123', sopInstanceUid: 'é' }),
+    // Named by its file meta alone.
+    syntheticInstance({ ...SMALL, omit: ['00080018', '00080016'] }),
+  ];
+  test.each(instances.map((bytes, index) => [index, bytes] as const))('is what `end` says: %i', async (_, bytes) => {
+    const [whole, named] = [new DicomReader(), new DicomReader()];
+    for (const chunk of chunksOf(bytes, 1_000)) {
+      await whole.push(chunk);
+      await named.push(chunk);
+    }
+    expect(await named.endIdentity()).toEqual((await whole.end()).identity);
   });
 });
 

@@ -146,7 +146,8 @@ class Victim {
     const states = new Map<string, DeliveryState>();
     const harm: string[] = [];
     for (const state of STATES) {
-      for (const delivery of await catalog.deliveries({ destinationId: 'peer', state, afterId: 0, limit: PAGE })) {
+      const { deliveries } = await catalog.deliveries({ destinationId: 'peer', state, afterId: 0, limit: PAGE });
+      for (const delivery of deliveries) {
         const { arrivalId, digest, identity } = delivery;
         states.set(arrivalId, state);
         const isHeld = peer.held.get(identity.sopInstanceUid) === digest;

@@ -54,11 +54,14 @@ class Gateway {
     progress: [],
     drained: [],
     closed: [],
+    overdue: [],
+    'rollback-suspected': [],
     evicted: [],
     full: [],
     rebuilt: [],
     walked: [],
     damaged: [],
+    lost: [],
     fault: [],
   };
   /** What was accepted as `created` or `version`. */

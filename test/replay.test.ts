@@ -553,7 +553,7 @@ describe('the destination’s own trouble', () => {
     expect(await pacs(r)).toMatchObject({ quarantined: 0 });
   });
 
-  test('nor is one that has a newer version, which it would replace', async () => {
+  test('of several versions only the newest is sent again, so that it is not replaced', async () => {
     const r = await rig();
     const options = { rows: 8, columns: 8, sopInstanceUid: '1.2.3.4', studyInstanceUid: '1.2.3' };
     await r.spillway.accept(syntheticInstance({ ...options, seed: 1 }));
@@ -567,8 +567,8 @@ describe('the destination’s own trouble', () => {
     r.peer.respond = ({ sopInstanceUid }) =>
       sopInstanceUid === uid ? { kind: 'refused', reason: 'HTTP 400', mayRetry: true } : { kind: 'stored' };
     await r.spillway.accept(bad?.bytes ?? '');
-    await until(r.clock, () => r.peer.requests.length > 3, 'some tries');
-    expect(new Set(r.peer.requests.flat())).toEqual(new Set([uid]));
+    await until(r.clock, async () => (await pacs(r)).quarantined === 1, 'the bad one is put aside');
+    expect(r.peer.requests.flat()).toEqual([uid, '1.2.3.4', uid]);
     expect(r.peer.held.get('1.2.3.4')?.digest).toBe(newer.digest);
   });
 
@@ -672,9 +672,13 @@ describe('the window', () => {
     const window = new ReplayWindow({
       catalog,
       destinationId: 'pacs',
+      lane: 'live',
+      historyTier: undefined,
       maxStudies: 1,
       onLeased: () => {},
       onFinished: () => {},
+      isInDoubt: () => false,
+      isWithheld: () => false,
     });
     const { dueDeliveries } = catalog;
     catalog.dueDeliveries = async (page) => {
@@ -683,7 +687,13 @@ describe('the window', () => {
       window.arrived('1.2.2', await arrivalOf(2, 0));
       return result;
     };
-    const bounds = { maxInstances: 10, maxBytes: 1_000, companyOf: () => Number.POSITIVE_INFINITY };
+    const bounds = {
+      maxInstances: 10,
+      maxBytes: 1_000,
+      companyOf: () => Number.POSITIVE_INFINITY,
+      maySend: true,
+      mayLookUp: true,
+    };
     const taken = await window.take(NOON, bounds);
     await window.take(NOON, bounds);
     const [delivery] = taken?.deliveries ?? [];
@@ -691,6 +701,50 @@ describe('the window', () => {
     const outcome = { state: 'verified', evidence: 'found', attempts: 0, reason: null, notBefore: 0, at: 0 } as const;
     expect(await catalog.settle([{ deliveryId: delivery?.id ?? -1, lease, ...outcome }])).toEqual([]);
   });
+});
+
+test('what was answered is asked for, though an arrival that was taken already is told only then', async () => {
+  const { catalog, close: closeStore } = await memoryStore().open();
+  onTestFinished(closeStore);
+  await catalog.registerDestination('pacs');
+  const rank: Rank = { tier: 0, urgency: 'unknown', acquiredAt: NOON, basis: 'dated', ageTier: 0, ruledTier: null };
+  const identity = {
+    studyInstanceUid: '1.1',
+    seriesInstanceUid: '1.1.1',
+    sopInstanceUid: '1.1.1.1',
+    sopClassUid: '1.2.840.10008.5.1.4.1.1.2',
+    transferSyntaxUid: '1.2.840.10008.1.2.1',
+  };
+  const version = { identity, digest: 'd', bytes: 1, blobRef: 'b', receivedAt: NOON, oddities: [] };
+  const deliveries = [{ destinationId: 'pacs', rank }];
+  const offered = { ...version, arrivalId: '1', presence: 'kept' as const };
+  await catalog.accept([{ version: offered, attributes: {}, source: null, urgency: null, deliveries }]);
+  const window = new ReplayWindow({
+    catalog,
+    destinationId: 'pacs',
+    lane: 'live',
+    historyTier: undefined,
+    maxStudies: 1,
+    onLeased: () => {},
+    onFinished: () => {},
+    isInDoubt: () => false,
+    isWithheld: () => false,
+  });
+  const bounds = {
+    maxInstances: 10,
+    maxBytes: 1_000,
+    companyOf: () => Number.POSITIVE_INFINITY,
+    maySend: true,
+    mayLookUp: true,
+  };
+  const taken = await window.take(NOON, bounds);
+  const [delivery] = taken?.deliveries ?? [];
+  if (taken === undefined || delivery === undefined) throw new Error('nothing was taken');
+  window.arrived('1.1', rank);
+  const outcome = { state: 'sent', evidence: 'answered', attempts: 0, reason: null, notBefore: 0, at: NOON } as const;
+  await catalog.settle([{ deliveryId: delivery.id, lease: taken.study.lease, ...outcome }]);
+  taken.study.done([delivery.id]);
+  expect(await window.take(NOON, bounds)).toMatchObject({ kind: 'look-up', deliveries: [{ id: delivery.id }] });
 });
 
 test('a study that an arrival displaced while others were paged is not handed out', async () => {
@@ -728,11 +782,21 @@ test('a study that an arrival displaced while others were paged is not handed ou
   const window = new ReplayWindow({
     catalog,
     destinationId: 'pacs',
+    lane: 'live',
+    historyTier: undefined,
     maxStudies: 2,
     onLeased: () => {},
     onFinished: () => {},
+    isInDoubt: () => false,
+    isWithheld: () => false,
   });
-  const bounds = { maxInstances: 10, maxBytes: 1_000, companyOf: () => Number.POSITIVE_INFINITY };
+  const bounds = {
+    maxInstances: 10,
+    maxBytes: 1_000,
+    companyOf: () => Number.POSITIVE_INFINITY,
+    maySend: true,
+    mayLookUp: true,
+  };
   expect((await window.take(NOON, bounds))?.study.studyInstanceUid).toBe('1.1');
   window.arrived('1.1', first);
   const { dueDeliveries } = catalog;

@@ -3,54 +3,17 @@ import { describe, expect, test } from 'vitest';
 import {
   type DestinationEffect,
   type DestinationEvent,
-  type DestinationState,
   defaultDestinationPolicy,
   initialDestination,
   slots,
   stepDestination,
 } from '../src/routing/destination.ts';
-import { defaultHealthPolicy, type HealthPhase } from '../src/routing/health.ts';
+import { defaultHealthPolicy } from '../src/routing/health.ts';
 import { seededRandom } from '../src/testing/seeded-random.ts';
 
+import { failure, Played, probeEnded, softRefusal, success, tick, trialEnded } from './support/played-destination.ts';
+
 const { maxProbeIntervalMs, probeIntervalMs, refusalsToSuspect, successesToUp } = defaultHealthPolicy;
-const success = { type: 'success' } as const;
-const tick = { type: 'tick' } as const;
-const failure = { type: 'failure', reason: 'connection refused' } as const;
-const softRefusal = { type: 'soft-refusal', reason: '0110' } as const;
-const probeEnded = (alive: boolean) =>
-  ({ type: 'probe-ended', alive, reason: alive ? 'it answers' : 'no answer' }) as const;
-const trialEnded = (alive: boolean) =>
-  ({ type: 'trial-ended', alive, reason: alive ? 'it stores' : 'disk full' }) as const;
-
-/** A destination whose events are played one after another. */
-class Played {
-  state: DestinationState;
-  at = 1_000_000;
-
-  constructor(phase: 'up' | 'down' | 'recovering' = 'up') {
-    this.state = initialDestination(this.at, phase, 'as found');
-  }
-
-  get phase(): HealthPhase {
-    return this.state.health.phase;
-  }
-
-  /** Plays events at one instant, `afterMs` after those before; returns their effects. */
-  play(afterMs: number, ...events: DestinationEvent[]): DestinationEffect[] {
-    this.at += afterMs;
-    return events.flatMap((event) => {
-      const { state, effects } = stepDestination(this.state, event, this.at, 0.5);
-      this.state = state;
-      return [...effects];
-    });
-  }
-
-  down(): this {
-    this.play(1, failure, failure, probeEnded(false));
-    expect(this.phase).toBe('down');
-    return this;
-  }
-}
 
 describe('the course of an outage', () => {
   test('up, suspect, down, probing, recovering, up', () => {
@@ -64,7 +27,7 @@ describe('the course of an outage', () => {
     const declared = played.play(10, probeEnded(false));
     expect(played.phase).toBe('down');
     expect(declared).toEqual([
-      { type: 'outage', cause: 'no answer', startedAt: firstFailure },
+      { type: 'outage', cause: 'no answer', startedAt: firstFailure, planned: false, expectedEndAt: null },
       { type: 'wake', at: played.state.health.nextProbeAt },
     ]);
 
@@ -156,15 +119,16 @@ describe('the course of an outage', () => {
     }
   });
 
-  test('flapping: one failure while it recovers is enough to ask, and a relapse is an outage of its own', () => {
+  test('one failure while it recovers is enough to ask, and a relapse is an outage of its own', () => {
     const played = new Played().down();
-    const changes: string[] = [];
-    for (let round = 0; round < 4; round += 1) {
-      played.play(maxProbeIntervalMs, tick);
-      const effects = played.play(1, probeEnded(true), trialEnded(true), success, failure, probeEnded(false));
-      changes.push(...effects.map(({ type }) => type).filter((type) => type === 'outage' || type === 'recovery'));
-    }
-    expect(changes).toEqual(Array.from({ length: 4 }, () => ['recovery', 'outage']).flat());
+    played.play(maxProbeIntervalMs, tick);
+    const effects = played.play(1, probeEnded(true), trialEnded(true), success, failure, probeEnded(false));
+    expect(effects.map(({ type }) => type).filter((type) => type !== 'wake')).toEqual([
+      'trial',
+      'recovery',
+      'probe',
+      'outage',
+    ]);
   });
 
   test('a restart in an outage: it is asked at once, and no second outage is declared', () => {
@@ -213,23 +177,49 @@ describe('the course of an outage', () => {
 
 type Input =
   | { readonly kind: 'event'; readonly event: DestinationEvent; readonly afterMs: number }
-  /** Ends the probe or trial under way, if any. */
-  | { readonly kind: 'answer'; readonly alive: boolean; readonly afterMs: number };
+  /** Ends the probe or trial under way, if any, while so many requests are in flight. */
+  | { readonly kind: 'answer'; readonly alive: boolean; readonly others: number; readonly afterMs: number };
 
 const afterMs = fc.oneof(fc.nat(50), fc.nat(40_000));
+/** Requests that began within the last minute, or nobody knows when. */
+const began = fc.option(
+  fc.nat(60_000).map((agoMs) => ({ startedAt: 1_000_000 + agoMs })),
+  { nil: {} },
+);
 const event: fc.Arbitrary<DestinationEvent> = fc.oneof(
+  { weight: 2, arbitrary: began.map((times) => ({ ...success, ...times })) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ times: began, othersInFlight: fc.nat(2) }).map(({ times, othersInFlight }) => ({
+      ...failure,
+      ...times,
+      othersInFlight,
+    })),
+  },
   { weight: 3, arbitrary: fc.constantFrom<DestinationEvent>(success, failure, softRefusal) },
   { weight: 2, arbitrary: fc.constant(tick) },
+  fc.constantFrom<DestinationEvent>(
+    { type: 'declare-outage', reason: 'upgrade', expectedEndAt: null },
+    { type: 'declare-outage', reason: 'upgrade', expectedEndAt: 1_100_000 },
+    { type: 'end-outage' },
+    { type: 'end-outage' },
+    { type: 'stall', from: 1_000_000, to: 1_200_000 },
+    { ...failure, startedAt: 1_100_000 },
+    { type: 'lag', lagMs: 1_000_000 },
+  ),
   fc.record({ type: fc.constant('push-back' as const), retryAfterMs: fc.option(fc.nat(90_000), { nil: undefined }) }),
 );
 const history: fc.Arbitrary<Input[]> = fc.array(
   fc.oneof(
     { weight: 3, arbitrary: fc.record({ kind: fc.constant('event' as const), event, afterMs }) },
-    { weight: 2, arbitrary: fc.record({ kind: fc.constant('answer' as const), alive: fc.boolean(), afterMs }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({ kind: fc.constant('answer' as const), alive: fc.boolean(), others: fc.nat(2), afterMs }),
+    },
   ),
   { maxLength: 80 },
 );
-const start = fc.constantFrom<'up' | 'down' | 'recovering'>('up', 'down', 'recovering');
+const start = fc.constantFrom<'up' | 'down' | 'recovering' | 'planned'>('up', 'down', 'recovering', 'planned');
 
 /** What a shell keeps: the one question under way, the wakes that it was asked for, the outage that is open. */
 interface Shell {
@@ -245,17 +235,18 @@ function carryOut(shell: Shell, effects: readonly DestinationEffect[]): void {
       shell.asking = effect.type;
     } else if (effect.type === 'wake') {
       shell.wakes.push(effect.at);
-    } else {
+    } else if (effect.type !== 'overdue') {
       expect(shell.hasOutage, 'outage and recovery take turns').toBe(effect.type === 'recovery');
       shell.hasOutage = effect.type === 'outage';
     }
   }
 }
 
-function answerTo(shell: Shell, alive: boolean): DestinationEvent | undefined {
+function answerTo(shell: Shell, alive: boolean, othersInFlight = 0): DestinationEvent | undefined {
   const { asking } = shell;
   shell.asking = undefined;
-  return asking === undefined ? undefined : asking === 'probe' ? probeEnded(alive) : trialEnded(alive);
+  if (asking === undefined) return undefined;
+  return { ...(asking === 'probe' ? probeEnded(alive) : trialEnded(alive)), othersInFlight };
 }
 
 describe('whatever happens', () => {
@@ -264,12 +255,12 @@ describe('whatever happens', () => {
     fc.assert(
       fc.property(start, history, fc.nat(), (phase, inputs, seed) => {
         const random = seededRandom(seed);
-        const shell: Shell = { asking: undefined, wakes: [0], hasOutage: phase === 'down' };
+        const shell: Shell = { asking: undefined, wakes: [0], hasOutage: phase === 'down' || phase === 'planned' };
         let at = 1_000_000;
         let state = Object.freeze(initialDestination(at, phase, ''));
         for (const input of inputs) {
           at += input.afterMs;
-          const played = input.kind === 'event' ? input.event : answerTo(shell, input.alive);
+          const played = input.kind === 'event' ? input.event : answerTo(shell, input.alive, input.others);
           if (played === undefined) continue;
           const draw = random();
           const step = stepDestination(state, played, at, draw);
@@ -283,10 +274,16 @@ describe('whatever happens', () => {
           if (!mayStart || at < flow.pausedUntil) expect(free).toBe(0);
           else expect(free).toBeGreaterThanOrEqual(1);
           expect(free).toBeLessThanOrEqual(maxConcurrency);
-          expect(flow.limit).toBeGreaterThanOrEqual(1);
-          expect(flow.limit).toBeLessThanOrEqual(maxConcurrency);
           // Each phase has something that leads out of it.
-          expect(shell.asking !== undefined).toBe(health.phase === 'suspect' || health.phase === 'probing');
+          expect(shell.asking ?? null).toBe(health.asking);
+          if (health.phase === 'probing') expect(health.asking).not.toBeNull();
+          if (health.phase === 'suspect' && health.asking === null) expect(shell.wakes).toContain(health.nextProbeAt);
+          // A suspicion may be settled before it is answered.
+          if (health.phase === 'down' || health.phase === 'recovering') expect(health.asking).toBeNull();
+          if (health.phase === 'planned') {
+            expect(step.effects.map(({ type }) => type)).not.toContain('probe');
+            expect(step.effects.map(({ type }) => type)).not.toContain('trial');
+          }
           if (health.phase === 'down' && health.failedProbes > 0) expect(shell.wakes).toContain(health.nextProbeAt);
           if (at < flow.pausedUntil) expect(shell.wakes).toContain(flow.pausedUntil);
         }
@@ -298,7 +295,7 @@ describe('whatever happens', () => {
   test('a destination that stays good from some moment on is up in the end', () => {
     fc.assert(
       fc.property(start, history, fc.nat(), (phase, inputs, seed) => {
-        const shell: Shell = { asking: undefined, wakes: [], hasOutage: phase === 'down' };
+        const shell: Shell = { asking: undefined, wakes: [], hasOutage: phase === 'down' || phase === 'planned' };
         const random = seededRandom(seed);
         let at = 1_000_000;
         let state = initialDestination(at, phase, '');
@@ -311,13 +308,15 @@ describe('whatever happens', () => {
         play(tick);
         for (const input of inputs) {
           at += input.afterMs;
-          play(input.kind === 'event' ? input.event : answerTo(shell, input.alive));
+          play(input.kind === 'event' ? input.event : answerTo(shell, input.alive, input.others));
         }
         // From here on it is good; two requests that were in flight still fail.
         play(failure);
         play(failure);
+        // Whoever declared an outage ends it.
+        play({ type: 'end-outage' });
         for (let step = 0; state.health.phase !== 'up'; step += 1) {
-          expect(step, `stuck in ${state.health.phase}`).toBeLessThan(200);
+          expect(step, `stuck in ${state.health.phase}`).toBeLessThan(400);
           if (shell.asking !== undefined) {
             at += 10;
             play(answerTo(shell, true));
@@ -334,6 +333,52 @@ describe('whatever happens', () => {
           }
         }
         expect(shell.hasOutage).toBe(false);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
+  test('one that is dead from some moment on is declared down soon, whatever else is in flight', () => {
+    const { failuresToSuspect, maxCrowdedMs } = defaultHealthPolicy;
+    fc.assert(
+      fc.property(start, history, fc.nat(), fc.integer({ min: 1, max: 200 }), (phase, inputs, seed, everyMs) => {
+        const shell: Shell = { asking: undefined, wakes: [], hasOutage: phase === 'down' || phase === 'planned' };
+        const random = seededRandom(seed);
+        let at = 1_000_000;
+        let state = initialDestination(at, phase, '');
+        const play = (played: DestinationEvent | undefined) => {
+          if (played === undefined) return;
+          const step = stepDestination(state, played, at, random());
+          state = step.state;
+          carryOut(shell, step.effects);
+        };
+        play(tick);
+        for (const input of inputs) {
+          at += input.afterMs;
+          play(input.kind === 'event' ? input.event : answerTo(shell, input.alive, input.others));
+        }
+        // Requests that hang stay in flight; new ones fail at once, as does every question.
+        const diedAt = at;
+        const { tookMs, stalledUntil } = state.health;
+        at = Math.max(at, stalledUntil) + 1;
+        const isDown = () => ['down', 'probing', 'planned'].includes(state.health.phase);
+        for (let count = 0; !isDown(); count += 1) {
+          expect(count, `stuck in ${state.health.phase}`).toBeLessThan(1_000);
+          at += everyMs;
+          if (shell.asking !== undefined) play(answerTo(shell, false, 1));
+          else if (slots(state, at) > 0) play({ ...failure, startedAt: at - 1, othersInFlight: 1 });
+          else {
+            const next = Math.min(...shell.wakes);
+            expect(next).toBeLessThan(Number.POSITIVE_INFINITY);
+            shell.wakes = shell.wakes.filter((wake) => wake > next);
+            at = Math.max(at, next);
+            play(tick);
+          }
+        }
+        const pausedMs = Math.max(0, state.flow.pausedUntil - diedAt);
+        const patienceMs = Math.min(10 * maxCrowdedMs, Math.max(maxCrowdedMs, 2 * tookMs)) + probeIntervalMs;
+        const askedMs = (failuresToSuspect + 6) * everyMs;
+        expect(at - Math.max(diedAt, stalledUntil)).toBeLessThanOrEqual(pausedMs + patienceMs + askedMs);
       }),
       { numRuns: 2_000 },
     );

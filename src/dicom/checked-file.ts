@@ -32,8 +32,8 @@ export async function* checkedFile(
     if (held !== undefined) yield held;
     held = chunk;
   }
-  const header = await guarded(() => reader.end(), onDamage);
-  const isWhole = length === bytes && hash.digest('hex') === digest && isSameIdentity(header.identity, identity);
+  const named = await guarded(() => reader.endIdentity(), onDamage);
+  const isWhole = length === bytes && hash.digest('hex') === digest && isSameIdentity(named, identity);
   if (!isWhole) throw damaged(onDamage);
   if (held !== undefined) yield held;
 }

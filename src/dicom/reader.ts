@@ -75,6 +75,19 @@ export class DicomReader {
 
   /** Says what was read. Rejects when the instance cannot be identified. */
   async end(): Promise<DicomHeader> {
+    await this.#finish();
+    const attributes = this.#attributes();
+    const identity = this.#identity((keyword) => attributes[keyword]);
+    return { identity, attributes, oddities: [...this.#oddities] };
+  }
+
+  /** Instead of `end`: says who it is and decodes nothing else. */
+  async endIdentity(): Promise<InstanceIdentity> {
+    await this.#finish();
+    return this.#identity((keyword) => this.#plain(keyword));
+  }
+
+  async #finish(): Promise<void> {
     if (this.#scanner === undefined) await this.#beginning(Buffer.alloc(0), true);
     await this.#inflater?.end();
     const end = this.#inflater?.failed ?? this.#scanEnd();
@@ -83,8 +96,6 @@ export class DicomReader {
     if (this.#oddities.has('transfer-syntax-missing') && this.#scanner?.isEncapsulated) {
       this.#oddities.add('compression-unknown');
     }
-    const attributes = this.#attributes();
-    return { identity: this.#identity(attributes), attributes, oddities: [...this.#oddities] };
   }
 
   /**
@@ -195,10 +206,10 @@ export class DicomReader {
     return undefined;
   }
 
-  #identity(attributes: Readonly<Record<string, string>>): InstanceIdentity {
+  #identity(textOf: (keyword: string) => string | undefined): InstanceIdentity {
     const uids: string[] = [];
     for (const keyword of IDENTIFYING) {
-      let uid = attributes[keyword];
+      let uid = textOf(keyword);
       if (uid === undefined) {
         // File meta names both as well (PS3.10 table 7.1-1).
         uid = { SOPInstanceUID: this.#meta?.sopInstanceUid, SOPClassUID: this.#meta?.sopClassUid }[keyword as string];

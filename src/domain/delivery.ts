@@ -9,8 +9,13 @@ export const EVIDENCE = ['accepted', 'answered', 'found', 'committed', 'compared
  */
 export type Evidence = (typeof EVIDENCE)[number];
 
+/** Whether it proves that something is there under a SOP Instance UID, and not which version. */
+export function isOfUid(evidence: Evidence): boolean {
+  return evidence === 'found' || evidence === 'committed';
+}
+
 /** How far evidence must go before a delivery counts as verified. */
-export type VerifyLevel = Extract<Evidence, 'answered' | 'found' | 'compared'>;
+export type VerifyLevel = Exclude<Evidence, 'accepted'>;
 
 /**
  * `pending`: still to be sent. `sent`: answered, waits for the evidence that its destination asks for. The others are
@@ -58,8 +63,35 @@ export interface Delivery {
   readonly evidence: Evidence;
   /** Refusals, answers that said nothing, and questions that brought no evidence; outages and push-back never count. */
   readonly attempts: number;
-  /** Other versions were offered under the same SOP Instance UID, so that only `compared` can settle it. */
+  /**
+   * Other versions were offered under the same SOP Instance UID before it was, or before it was owed anew, so that only
+   * `compared` can settle it.
+   */
   readonly furtherVersion: boolean;
   /** The last refusal or the reason of quarantine or discard; null when there is none. */
   readonly reason: string | null;
+  /** When the destination first said success, ms since the epoch; null before, and again once it is to be sent anew. */
+  readonly answeredAt: number | null;
+  /** When it became final, ms since the epoch; null while it is open, and for what an older store did not write down. */
+  readonly settledAt: number | null;
+}
+
+/**
+ * What a slot may be given to, apart from urgency. `backlog`: what an outage held up. `live`: what came after it.
+ * `history`: the last tier of the backlog, where it has a share of its own.
+ */
+export type Lane = 'live' | 'backlog' | 'history';
+
+/** Which deliveries; all that is given must hold. */
+export interface DeliveryFilter {
+  readonly destinationId?: string;
+  readonly studyInstanceUid?: string;
+  readonly sopInstanceUid?: string;
+  readonly sopClassUid?: string;
+  /** Some of the text of the reason, in any case. */
+  readonly reason?: string;
+  /** Accepted from this instant on, ms since the epoch. */
+  readonly receivedFrom?: number;
+  /** Accepted before this instant, ms since the epoch. */
+  readonly receivedBefore?: number;
 }

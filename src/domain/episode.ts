@@ -2,8 +2,14 @@
 export interface EpisodeRecord {
   readonly id: number;
   readonly destinationId: string;
-  /** Why the destination was held to be down. */
+  /** Why the destination was held to be down; for a planned one, the reason that was given. */
   readonly cause: string;
+  /** A person declared it, or took it over. */
+  readonly planned: boolean;
+  /** When a planned one is expected to end; null when nobody said. */
+  readonly expectedEndAt: number | null;
+  /** When a person said that a planned one is over, so that the destination is asked; null before, and without a plan. */
+  readonly planEndedAt: number | null;
   /** First failure of those that led to the outage. */
   readonly startedAt: number;
   /** When it was declared. */
@@ -16,6 +22,20 @@ export interface EpisodeRecord {
   readonly closedAt: number | null;
   /** Deliveries that were pending or unverified when it began. */
   readonly pendingAtStart: number;
+}
+
+/** What became of one tier of an episode's set. Studies stand in their present tier. */
+export interface EpisodeTierCounts extends EpisodeCounts {
+  readonly tier: number;
+  readonly studies: number;
+  /** Bytes of all of the set. */
+  readonly bytes: number;
+  /**
+   * When the first and the last of its studies had all of their deliveries of the set final, ms since the epoch; null
+   * where none has (first), or not all have (last).
+   */
+  readonly firstStudyAt: number | null;
+  readonly lastStudyAt: number | null;
 }
 
 /**

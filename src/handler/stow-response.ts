@@ -35,6 +35,7 @@ const REASONS: Readonly<Record<SpillwayErrorCode, number>> = {
   SPILLWAY_STORE_LOCKED: FAILURE.outOfResources,
   SPILLWAY_CLOSED: FAILURE.outOfResources,
   SPILLWAY_ABORTED: FAILURE.outOfResources,
+  SPILLWAY_BUSY: FAILURE.outOfResources,
   SPILLWAY_INCOMPLETE: FAILURE.processing,
   SPILLWAY_OPTION_INVALID: FAILURE.processing,
   SPILLWAY_ROUTE_INVALID: FAILURE.processing,

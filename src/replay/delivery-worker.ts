@@ -1,62 +1,88 @@
 import type { Clock } from '../domain/clock.ts';
 import type { Delivery } from '../domain/delivery.ts';
-import { SpillwayError } from '../errors.ts';
+import { initialBudget, mayRetry, nextRetryAt, type RetryBudget, sentFirst, spend } from '../routing/budget.ts';
 import type { DestinationEvent } from '../routing/destination.ts';
 import {
   afterLookUp,
   afterSend,
+  afterVainTrial,
   type Decision,
   type EvidenceView,
   type LookUpResult,
+  neededEvidence,
   type RetryPolicy,
-  type TroubleView,
 } from '../routing/retry.ts';
+import { eventOfSend, isTrialAlive } from '../routing/verdict.ts';
 import type { Catalog, Settlement } from '../storage/catalog.ts';
 import { GroupCommit } from '../storage/group-commit.ts';
+import type { CommitmentDesk } from './commitment-desk.ts';
 import type { DestinationSender, SendResult } from './destination-sender.ts';
+import { Doubts } from './doubts.ts';
 import type { Emit } from './events.ts';
-import type { ReplayWindow, WindowStudy, WorkBatch } from './replay-window.ts';
-import { eventOfSend, isTrialAlive } from './request-verdict.ts';
+import type { WindowStudy, WorkBatch } from './replay-window.ts';
+import { StorageWitness } from './storage-witness.ts';
+import { Troubles } from './troubles.ts';
+import type { Withholding } from './withholding.ts';
 
 const MAX_SETTLE_BATCH = 512;
-const CANNOT_ASK = { type: 'failure', reason: 'it cannot be asked what it holds' } as const;
+const CANNOT_ASK = 'it cannot be asked what it holds';
+const TRANSPORT_FAILED = { alive: false, reason: 'the transport failed' } as const;
+/** What falls due within one such step has one timer. */
+const WAKE_STEP_MS = 1_000;
 
 export interface DeliveryWorkerOptions {
   readonly catalog: Catalog;
-  readonly window: ReplayWindow;
   readonly sender: DestinationSender;
+  /** Where the destination is asked for storage commitment. */
+  readonly commitment?: CommitmentDesk | undefined;
+  readonly withholding: Withholding;
   readonly retry: RetryPolicy;
   readonly clock: Clock;
+  /** In [0, 1), for jitter. */
+  readonly random: () => number;
   /** Aborts what is in flight. */
   readonly signal: AbortSignal;
   readonly emit: Emit;
   /** Something was learnt about the destination. */
   readonly dispatch: (event: DestinationEvent) => void;
-  /** A delivery was recorded; with its bytes where the destination answered for it. */
-  readonly onSettled: (answeredBytes: number | null) => void;
+  /** Slots in use. */
+  readonly inFlight: () => number;
+  /** Something falls due at that instant, ms since the epoch. */
+  readonly wakeAt: (at: number) => void;
+  /** A delivery was recorded; with what the destination answered for. */
+  readonly onSettled: (
+    answered: { readonly bytes: number; readonly tier: number } | null,
+    /** For how long it had waited for its evidence, in ms, where that came. */
+    waitedMs: number | null,
+  ) => void;
   readonly onStoreFailure: () => void;
   readonly onFault: (error: unknown) => void;
+}
+
+/** A request that was answered, or that failed by itself. */
+interface Attempt {
+  /** What it carried. */
+  readonly deliveries: readonly Delivery[];
+  readonly results: readonly SendResult[];
+  readonly startedAt: number;
+  readonly elapsedMs: number;
+  /** Slots in use when it ended, its own included. */
+  readonly inFlight: number;
 }
 
 /** Works on batches of deliveries: sends or asks, has routing decide what the outcomes mean, and records it. */
 export class DeliveryWorker {
   readonly #options: DeliveryWorkerOptions;
   readonly #settlements: GroupCommit<Settlement, boolean>;
-  /** Deliveries that may have arrived: they are looked up before they are sent again. */
-  readonly #lookUpFirst = new Set<number>();
-  /** How many may go in one request with a delivery that may have spoiled one, itself included. */
-  readonly #company = new Map<number, number>();
-  /** How deliveries have failed by themselves; `stored` is the count of stored ones at the last failure. */
-  readonly #troubles = new Map<number, TroubleView & { readonly stored: number }>();
-  /** Instances that the destination has stored. */
-  #stored = 0;
-  /** The smallest of them. */
-  #witness: Delivery | undefined;
-  /** Studies that were being sent when the process last ended. */
-  readonly #interrupted = new Set<string>();
+  readonly #doubts = new Doubts();
+  readonly #troubles = new Troubles();
+  readonly #witness: StorageWitness;
+  #budget: RetryBudget;
 
   constructor(options: DeliveryWorkerOptions) {
     this.#options = options;
+    this.#witness = new StorageWitness(options.sender, options.signal, options.withholding);
+    this.#budget = initialBudget(options.retry, options.clock.now());
     this.#settlements = new GroupCommit(async (batch) => {
       const stale = new Set(await options.catalog.settle(batch));
       return batch.map((settlement) => !stale.has(settlement.deliveryId));
@@ -65,114 +91,221 @@ export class DeliveryWorker {
 
   /** All of a study's deliveries are looked up before they are sent. */
   suspectStudy(studyInstanceUid: string): void {
-    this.#interrupted.add(studyInstanceUid);
+    this.#doubts.suspectStudy(studyInstanceUid);
   }
 
   studyFinished(studyInstanceUid: string): void {
-    this.#interrupted.delete(studyInstanceUid);
+    this.#doubts.studyFinished(studyInstanceUid);
   }
 
-  /** Whether the study's lease must be left standing, so that the next opening knows that some may have arrived. */
-  mustKeepLease(study: WindowStudy): boolean {
-    return this.#interrupted.has(study.studyInstanceUid) || study.queue.some(({ id }) => this.#lookUpFirst.has(id));
+  /** Whether some of a study may have arrived without an answer. */
+  isInDoubt(studyInstanceUid: string): boolean {
+    return this.#doubts.isInDoubt(studyInstanceUid);
+  }
+
+  /** Whether a send of it has failed, so that another failure of it would prove little. */
+  isTroubled(deliveryId: number): boolean {
+    return this.#troubles.has(deliveryId) || this.#doubts.hasDelivery(deliveryId);
+  }
+
+  /** These have ended without a request from here. */
+  forget(deliveryIds: ReadonlySet<number>): void {
+    for (const id of deliveryIds) this.#forget(id);
+    this.#witness.forget(deliveryIds);
+  }
+
+  #forget(deliveryId: number): void {
+    this.#doubts.settled(deliveryId);
+    this.#troubles.forget(deliveryId);
+  }
+
+  /** What has ended meanwhile is not sent again, so that nothing need be known of it. */
+  #giveBack(study: WindowStudy, deliveries: readonly Delivery[]): void {
+    for (const { id } of deliveries) if (study.isDropped(id)) this.#forget(id);
+    study.giveBack(deliveries);
   }
 
   /** How many may go in one request with this delivery, itself included. */
   companyOf(deliveryId: number): number {
-    return this.#company.get(deliveryId) ?? Number.POSITIVE_INFINITY;
+    return this.#troubles.companyOf(deliveryId);
   }
 
-  async send(work: WorkBatch): Promise<void> {
+  /** @param answered - Called where all of it was stored, before that is recorded: the destination is free for the next. */
+  async send(work: WorkBatch, answered: () => void): Promise<void> {
     const { study } = work;
-    const deliveries = await this.#withoutArrived(work);
-    if (deliveries === undefined || deliveries.length === 0) return;
+    const unarrived = await this.#withoutArrived(work);
+    if (unarrived === undefined) return;
+    const allowed = await this.#withinBudget(study, unarrived);
+    const [only] = allowed;
+    if (only === undefined) return;
+    if (allowed.length === 1 && this.#troubles.isUnexplained(only.id)) await this.#proveStorage();
+    await this.#attempt(study, allowed, (attempt) => this.#sent(study, attempt, answered));
+  }
+
+  async #sent(study: WindowStudy, attempt: Attempt, answered: () => void): Promise<void> {
+    const { deliveries, results } = attempt;
     const [first] = deliveries;
     const alone = deliveries.length === 1;
-    if (alone && first !== undefined) await this.#proveStorage(first.id);
-    const results = await this.#attempt(study, deliveries);
-    if (results === undefined) return;
+    if (results.every(({ outcome }) => outcome.kind === 'stored')) answered();
     const decisions = this.#decide(deliveries, results, alone);
-    const lone = first === undefined ? undefined : this.#troubles.get(first.id);
-    await this.#apply(study, deliveries, decisions);
     // Push-back to one instance again and again, while others are stored, says nothing of the destination.
-    const onlyItsOwn = alone && (lone?.whileOthersStored ?? 0) > 0;
-    const event = onlyItsOwn && outcomeAt(results, 0).kind === 'push-back' ? undefined : eventOfSend(results);
-    if (event !== undefined) this.#options.dispatch(event);
+    const isItsOwn = alone && first !== undefined && (this.#troubles.of(first.id)?.whileOthersStored ?? 0) > 0;
+    const event = isItsOwn && outcomeAt(results, 0).kind === 'push-back' ? undefined : eventOfSend(results);
+    // Before it is recorded: others may be failing only because this one was being stored.
+    if (event !== undefined) this.#options.dispatch(this.#measured(event, attempt));
+    await this.#apply(study, deliveries, decisions);
+  }
+
+  /** What a request took is a measure where all of it went out and was taken. */
+  #measured(event: DestinationEvent, attempt: Attempt): DestinationEvent {
+    const { deliveries, results, startedAt, elapsedMs, inFlight } = attempt;
+    if (event.type === 'failure') return { ...event, startedAt, othersInFlight: this.#othersInFlight };
+    if (event.type !== 'success') return event;
+    if (!results.every(({ outcome }) => outcome.kind === 'stored')) return { ...event, startedAt };
+    const measure = { bytes: bytesOf(deliveries), instances: deliveries.length, elapsedMs, inFlight };
+    return { ...event, startedAt, measure };
+  }
+
+  /** A request or a question, begun at `startedAt`, was not answered. */
+  #failed(reason: string, startedAt: number): void {
+    this.#options.dispatch({ type: 'failure', reason, startedAt, othersInFlight: this.#othersInFlight });
+  }
+
+  /** Slots in use besides that of the request in question, or of the trial, which has none. */
+  get #othersInFlight(): number {
+    return Math.max(0, this.#options.inFlight() - 1);
+  }
+
+  /** Those that may go now: what the destination was sent before goes again only in a part of the first sends. */
+  async #withinBudget(study: WindowStudy, deliveries: readonly Delivery[]): Promise<readonly Delivery[]> {
+    const { retry, clock } = this.#options;
+    const now = clock.now();
+    const going: Delivery[] = [];
+    const waiting: Delivery[] = [];
+    for (const delivery of deliveries) {
+      if (!this.#troubles.isRetry(delivery.id)) {
+        this.#budget = sentFirst(this.#budget, 1, retry);
+        going.push(delivery);
+      } else if (mayRetry(this.#budget, now, retry)) {
+        this.#budget = spend(this.#budget, now, 1, retry);
+        going.push(delivery);
+      } else {
+        waiting.push(delivery);
+      }
+    }
+    const delayMs = Math.max(1, nextRetryAt(this.#budget, now, retry) - now);
+    await this.#apply(
+      study,
+      waiting,
+      waiting.map(({ evidence, attempts, reason }) => ({
+        do: 'settle',
+        state: 'pending',
+        evidence,
+        attempts,
+        reason,
+        delayMs,
+      })),
+    );
+    return going;
   }
 
   #decide(deliveries: readonly Delivery[], results: readonly SendResult[], alone: boolean): readonly Decision[] {
     const stored = results.filter(({ outcome }) => outcome.kind === 'stored').length;
     const request = { alone, othersStored: stored > 0 };
+    const { retry, random } = this.#options;
     const decisions = deliveries.map((delivery, index) => {
       const outcome = outcomeAt(results, index);
-      const trouble = this.#trouble(delivery.id, outcome, alone);
-      return afterSend({ ...delivery, trouble }, outcome, this.#view(), request, this.#options.retry);
+      const trouble = this.#troubles.note(delivery.id, outcome, alone);
+      return afterSend({ ...delivery, trouble }, outcome, this.#view(), request, random(), retry);
     });
-    this.#stored += stored;
-    deliveries.forEach((delivery, index) => {
-      const isSmaller = this.#witness === undefined || delivery.bytes <= this.#witness.bytes;
-      if (isSmaller && outcomeAt(results, index).kind === 'stored') this.#witness = delivery;
-    });
+    this.#troubles.storedMore(stored);
     return decisions;
   }
 
   /**
-   * Before an instance that failed is tried again without anything else having been stored since: sends one again that
-   * the destination holds exactly so, which changes nothing there. If it stores that, the fault is not its own.
+   * Before an instance that failed is tried again without anything else having been stored since: has the destination
+   * store what it holds already. If it does, the fault is not its own.
    */
-  async #proveStorage(deliveryId: number): Promise<void> {
-    const trouble = this.#troubles.get(deliveryId);
-    const { sender, signal } = this.#options;
-    const witness = this.#witness;
-    if (trouble === undefined || trouble.stored !== this.#stored || witness === undefined) return;
-    if (!sender.transport.supports.readBack) return;
+  async #proveStorage(): Promise<void> {
+    const result = await this.#testimony();
+    const event = result === null ? undefined : eventOfSend([result]);
+    if (event !== undefined) this.#options.dispatch(event);
+  }
+
+  /** Whether the destination stores what it holds already; null where that cannot be tried. */
+  async testify(): Promise<{ readonly alive: boolean; readonly reason: string } | null> {
+    const result = await this.#testimony();
+    if (result === null || result.outcome.kind === 'unreadable') return null;
+    return { alive: isTrialAlive(result.outcome), reason: reasonOf(result.outcome) };
+  }
+
+  async #testimony(): Promise<SendResult | null> {
     try {
-      // What was deleted there stays deleted, and what another version has replaced stays replaced.
-      const held = await sender.transport.readBack(witness.identity, signal);
-      if (held === null || held === 'absent' || held.digest !== witness.digest) return;
-      if (held.transferSyntaxUid !== witness.identity.transferSyntaxUid) return;
-      const results = await sender.send([witness], signal);
-      const { kind } = outcomeAt(results, 0);
-      if (kind === 'stored') this.#stored += 1;
-      // It was verified, and may have made room since.
-      if (kind === 'unreadable') this.#witness = undefined;
-      const event = eventOfSend(results);
-      if (event !== undefined) this.#options.dispatch(event);
+      const result = await this.#witness.testify();
+      if (result?.outcome.kind === 'stored') this.#troubles.storedMore(1);
+      return result;
     } catch (error) {
-      if (error instanceof SpillwayError && error.code === 'SPILLWAY_NOT_FOUND') this.#witness = undefined;
-      else if (!signal.aborted) this.#options.onFault(error);
+      if (!this.#options.signal.aborted) this.#options.onFault(error);
+      return null;
     }
   }
 
-  /** Counts a failure that may be the delivery's own; what fails in company or with the destination does not count. */
-  #trouble(deliveryId: number, outcome: SendResult['outcome'], alone: boolean): TroubleView {
-    const before = this.#troubles.get(deliveryId) ?? { failures: 0, whileOthersStored: 0, stored: this.#stored };
-    const counts =
-      outcome.kind === 'refused' || (alone && ['push-back', 'ambiguous', 'unanswered'].includes(outcome.kind));
-    if (!counts) return before;
-    const trouble = {
-      failures: before.failures + 1,
-      whileOthersStored: before.whileOthersStored + (this.#stored > before.stored ? 1 : 0),
-      stored: this.#stored,
-    };
-    this.#troubles.set(deliveryId, trouble);
-    this.#company.set(deliveryId, 1);
-    return trouble;
+  /**
+   * Sends those of them that are not withheld and have not ended meanwhile, and has `record` record what it came to; no
+   * attempt when there are none, or when it was aborted or failed here, with the deliveries given back.
+   */
+  async #attempt(
+    study: WindowStudy,
+    wanted: readonly Delivery[],
+    record: (attempt: Attempt) => Promise<void>,
+  ): Promise<'recorded' | 'failed' | 'none'> {
+    const { withholding } = this.#options;
+    const leave = await this.#witness.enter(wanted);
+    // After the last wait: from here on to its start nothing else happens.
+    const isHeldBack = ({ id }: Delivery) => withholding.has(id) || study.isDropped(id);
+    this.#giveBack(study, wanted.filter(isHeldBack));
+    const deliveries = wanted.filter((delivery) => study.inFlight.has(delivery.id));
+    if (deliveries.length === 0) {
+      leave([]);
+      return 'none';
+    }
+    withholding.begin(deliveries);
+    try {
+      const attempt = await this.#request(study, deliveries, leave);
+      if (attempt === undefined) return 'failed';
+      await record(attempt);
+      return 'recorded';
+    } finally {
+      withholding.end(deliveries);
+    }
   }
 
-  /** Sends; undefined when it was aborted or failed here, with the deliveries given back. */
-  async #attempt(study: WindowStudy, deliveries: readonly Delivery[]) {
+  async #request(
+    study: WindowStudy,
+    deliveries: readonly Delivery[],
+    leave: (stored: readonly Delivery[]) => void,
+  ): Promise<Attempt | undefined> {
+    const { clock, sender, signal, dispatch } = this.#options;
+    let stored: readonly Delivery[] = [];
+    const startedAt = clock.now();
+    dispatch({ type: 'started', bytes: bytesOf(deliveries), lane: study.lane });
     try {
-      return await this.#clarify(deliveries, await this.#options.sender.send(deliveries, this.#options.signal));
+      const sent = await sender.send(deliveries, signal);
+      const [elapsedMs, inFlight] = [clock.now() - startedAt, this.#options.inFlight()];
+      const results = await this.#clarify(deliveries, sent);
+      stored = deliveries.filter((_, index) => outcomeAt(results, index).kind === 'stored');
+      return { deliveries, results, startedAt, elapsedMs, inFlight };
     } catch (error) {
       // Whatever went out may have arrived.
-      for (const { id } of deliveries) this.#lookUpFirst.add(id);
-      this.#options.window.giveBack(study, deliveries);
-      if (!this.#options.signal.aborted) {
+      for (const { id } of deliveries) this.#doubts.suspect(id, study.studyInstanceUid);
+      this.#giveBack(study, deliveries);
+      if (!signal.aborted) {
         this.#options.onFault(error);
-        this.#options.dispatch({ type: 'failure', reason: 'the transport failed' });
+        this.#failed('the transport failed', startedAt);
       }
       return undefined;
+    } finally {
+      leave(stored);
     }
   }
 
@@ -188,45 +321,71 @@ export class DeliveryWorker {
     });
   }
 
-  /** Settles those of a batch that an earlier, interrupted send has brought there; returns the rest, if it could ask. */
+  /**
+   * Settles those of a batch that an earlier, interrupted send has brought there; returns the rest. Where the destination
+   * could not be asked they go all the same: one that stores, and whose queries are broken for good, must receive too, and
+   * what comes twice does no harm.
+   */
   async #withoutArrived({ study, deliveries }: WorkBatch): Promise<readonly Delivery[] | undefined> {
-    const wasInterrupted = this.#interrupted.has(study.studyInstanceUid);
-    // One that failed before may have arrived then, also in a process that is no more.
     const doubtful = deliveries.filter(
-      ({ id, attempts }) => wasInterrupted || attempts > 0 || this.#lookUpFirst.has(id),
+      (delivery) =>
+        mayHaveArrived(delivery, this.#isByReport(delivery)) || this.#doubts.has(delivery.id, study.studyInstanceUid),
     );
     if (doubtful.length === 0) return deliveries;
+    const startedAt = this.#options.clock.now();
     const results = await this.#ask(study, deliveries, doubtful);
     if (results === undefined) return undefined;
-    if (isUnanswered(results)) this.#options.dispatch(CANNOT_ASK);
+    if (this.#isUnanswered(results)) this.#failed(CANNOT_ASK, startedAt);
     const arrived = doubtful.filter(({ id }) => ['found', 'equal'].includes(results.get(id) ?? ''));
     await this.#apply(
       study,
       arrived,
-      arrived.map((delivery) => afterLookUp(delivery, results.get(delivery.id) ?? 'unknown', this.#options.retry)),
+      arrived.map((delivery) => this.#afterLookUp(delivery, results)),
     );
     return deliveries.filter((delivery) => !arrived.includes(delivery));
   }
 
   async lookUp({ study, deliveries }: WorkBatch): Promise<void> {
-    const results = await this.#ask(study, deliveries, deliveries);
+    const byReport = deliveries.filter((delivery) => this.#isByReport(delivery));
+    const asked = deliveries.filter((delivery) => !byReport.includes(delivery));
+    const startedAt = this.#options.clock.now();
+    const results = await this.#ask(study, deliveries, asked, byReport);
     if (results === undefined) return;
-    const decisions = deliveries.map((delivery) =>
-      afterLookUp(delivery, results.get(delivery.id) ?? 'unknown', this.#options.retry),
-    );
+    const decisions = deliveries.map((delivery) => this.#afterLookUp(delivery, results));
     await this.#apply(study, deliveries, decisions);
-    if (isUnanswered(results)) this.#options.dispatch(CANNOT_ASK);
+    if (this.#isUnanswered(results)) this.#failed(CANNOT_ASK, startedAt);
   }
 
-  /** Asks about some of the deliveries taken; undefined when that failed, with all of them given back. */
-  async #ask(study: WindowStudy, taken: readonly Delivery[], asked: readonly Delivery[]) {
+  #isByReport(delivery: Delivery): boolean {
+    return neededEvidence(delivery, this.#view()) === 'committed';
+  }
+
+  #afterLookUp(delivery: Delivery, results: ReadonlyMap<number, LookUpResult>): Decision {
+    const { clock, random, retry } = this.#options;
+    return afterLookUp(delivery, results.get(delivery.id) ?? 'unknown', this.#view(), clock.now(), random(), retry);
+  }
+
+  /**
+   * Asks about some of the deliveries taken, about others for storage commitment; undefined when that failed, with all of
+   * those taken given back.
+   */
+  async #ask(
+    study: WindowStudy,
+    taken: readonly Delivery[],
+    asked: readonly Delivery[],
+    byReport: readonly Delivery[] = [],
+  ): Promise<ReadonlyMap<number, LookUpResult> | undefined> {
+    const { sender, commitment, signal, clock } = this.#options;
+    const startedAt = clock.now();
     try {
-      return await this.#options.sender.ask(asked, this.#options.signal);
+      const results = await sender.ask(asked, signal);
+      if (commitment === undefined || byReport.length === 0) return results;
+      return new Map([...results, ...(await commitment.request(byReport, signal))]);
     } catch (error) {
-      this.#options.window.giveBack(study, taken);
+      this.#giveBack(study, taken);
       if (!this.#options.signal.aborted) {
         this.#options.onFault(error);
-        this.#options.dispatch({ type: 'failure', reason: 'the transport failed' });
+        this.#failed('the transport failed', startedAt);
       }
       return undefined;
     }
@@ -240,15 +399,25 @@ export class DeliveryWorker {
     deliveries.forEach((delivery, index) => {
       const decision = decisions[index];
       if (decision === undefined || decision.do === 'requeue') {
-        if (decision?.lookUpFirst !== false) this.#lookUpFirst.add(delivery.id);
-        if (decision?.company === 'alone') this.#company.set(delivery.id, 1);
-        if (decision?.company === 'fewer') this.#company.set(delivery.id, Math.ceil(deliveries.length / 2));
-        requeued.push(delivery);
+        if (decision?.lookUpFirst !== false) this.#doubts.suspect(delivery.id, study.studyInstanceUid);
+        if (decision?.company === 'alone') this.#troubles.limitCompany(delivery.id, 1);
+        if (decision?.company === 'fewer') {
+          this.#troubles.limitCompany(delivery.id, Math.ceil(deliveries.length / 2));
+        }
+        if (decision !== undefined && decision.delayMs > 0) {
+          const { evidence, attempts } = delivery;
+          const { delayMs, reason } = decision;
+          // Its reason is what tells a later process that it may have arrived.
+          const waiting = { do: 'settle', state: 'pending', evidence, attempts, reason, delayMs } as const;
+          settling.push(this.#settle(study, delivery, waiting, now));
+        } else {
+          requeued.push(delivery);
+        }
       } else {
         settling.push(this.#settle(study, delivery, decision, now));
       }
     });
-    if (requeued.length > 0) this.#options.window.giveBack(study, requeued);
+    if (requeued.length > 0) this.#giveBack(study, requeued);
     await Promise.all(settling);
   }
 
@@ -259,6 +428,7 @@ export class DeliveryWorker {
     now: number,
   ): Promise<void> {
     const { state, evidence, attempts, reason, delayMs } = decision;
+    const notBefore = delayMs > 0 ? now + delayMs : 0;
     let recorded: boolean;
     try {
       recorded = await this.#settlements.submit({
@@ -268,34 +438,45 @@ export class DeliveryWorker {
         evidence,
         attempts,
         reason,
-        notBefore: delayMs > 0 ? now + delayMs : 0,
+        notBefore,
         at: now,
       });
     } catch (error) {
-      this.#lookUpFirst.add(delivery.id);
-      this.#options.window.done(study, [delivery.id]);
+      if (study.isDropped(delivery.id)) this.#forget(delivery.id);
+      else this.#doubts.suspect(delivery.id, study.studyInstanceUid);
+      study.done([delivery.id]);
       this.#options.onFault(error);
       this.#options.onStoreFailure();
       return;
     }
-    this.#options.window.done(study, [delivery.id]);
-    if (state !== 'pending') {
-      this.#lookUpFirst.delete(delivery.id);
-      this.#company.delete(delivery.id);
-      this.#troubles.delete(delivery.id);
-    }
+    const hasEnded = state !== 'pending' || study.isDropped(delivery.id);
+    study.done([delivery.id]);
+    // Studies that were let go of meanwhile are to be seen, whatever else there is to send.
+    if (notBefore > 0) this.#options.wakeAt(Math.ceil(notBefore / WAKE_STEP_MS) * WAKE_STEP_MS);
+    if (hasEnded) this.#forget(delivery.id);
     if (!recorded) return;
     const { destinationId, arrivalId, identity } = delivery;
     const event = { destinationId, arrivalId, identity, state, evidence, reason };
     const answered = delivery.state === 'pending' && (state === 'sent' || state === 'verified');
     if (state === 'quarantined') this.#options.emit('quarantine', event);
     else if (state !== 'pending') this.#options.emit('delivery', event);
-    this.#options.onSettled(answered ? delivery.bytes : null);
+    const isProven = delivery.state === 'sent' && state === 'verified' && delivery.answeredAt !== null;
+    this.#options.onSettled(
+      answered ? { bytes: delivery.bytes, tier: study.rank.tier } : null,
+      isProven ? Math.max(0, now - (delivery.answeredAt ?? now)) : null,
+    );
+  }
+
+  /** One that cannot be asked anything is not to blame for that. */
+  #isUnanswered(results: ReadonlyMap<number, LookUpResult>): boolean {
+    const { canLookUp, canReadBack, canCommit } = this.#view();
+    return (canLookUp || canReadBack || canCommit) && [...results.values()].every((result) => result === 'unknown');
   }
 
   #view(): EvidenceView {
-    const { lookUp, readBack } = this.#options.sender.transport.supports;
-    return { verify: this.#options.sender.verify, canLookUp: lookUp, canReadBack: readBack };
+    const { lookUp, readBack, commitment = false } = this.#options.sender.transport.supports;
+    const { verify } = this.#options.sender;
+    return { verify, canLookUp: lookUp, canReadBack: readBack, canCommit: commitment };
   }
 
   /**
@@ -309,22 +490,44 @@ export class DeliveryWorker {
     const delivery = deliveries?.[0];
     if (deliveries === undefined) return { alive: false, reason: 'it cannot be asked' };
     if (delivery === undefined) return { alive: true, reason: 'it shows what it was sent' };
-    const results = await this.#attempt(study, deliveries);
-    if (results === undefined) return { alive: false, reason: 'the transport failed' };
+    let answer: { readonly alive: boolean | null; readonly reason: string } = TRANSPORT_FAILED;
+    const made = await this.#attempt(study, deliveries, async (attempt) => {
+      answer = await this.#tried(study, attempt);
+    });
+    // What is given up says nothing of the destination.
+    return made === 'none' ? { alive: null, reason: 'it was given up meanwhile' } : answer;
+  }
+
+  async #tried(
+    study: WindowStudy,
+    { deliveries, results }: Attempt,
+  ): Promise<{ readonly alive: boolean | null; readonly reason: string }> {
     const outcome = outcomeAt(results, 0);
     const isUnreadable = outcome.kind === 'unreadable';
     const alive = isUnreadable ? null : isTrialAlive(outcome);
     const decisions: readonly Decision[] =
       alive !== false
         ? this.#decide(deliveries, results, true)
-        : [{ do: 'requeue', lookUpFirst: outcome.kind !== 'refused', company: 'any' }];
+        : [afterVainTrial(outcome, this.#view(), this.#options.random(), this.#options.retry)];
     await this.#apply(study, deliveries, decisions);
-    return { alive, reason: 'reason' in outcome ? outcome.reason : 'it stores' };
+    return { alive, reason: reasonOf(outcome) };
   }
 }
 
-function isUnanswered(results: ReadonlyMap<number, LookUpResult>): boolean {
-  return [...results.values()].every((result) => result === 'unknown');
+/**
+ * One that failed before may have arrived then, also in a process that is no more. What a commitment was refused for goes
+ * again though it is shown.
+ */
+function mayHaveArrived({ attempts, reason }: Delivery, isByReport: boolean): boolean {
+  return !isByReport && (attempts > 0 || reason !== null);
+}
+
+function reasonOf(outcome: SendResult['outcome']): string {
+  return 'reason' in outcome ? outcome.reason : 'it stores';
+}
+
+function bytesOf(deliveries: readonly Delivery[]): number {
+  return deliveries.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 function outcomeAt(results: readonly SendResult[], index: number): SendResult['outcome'] {

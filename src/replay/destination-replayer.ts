@@ -1,5 +1,6 @@
-import PQueue from 'p-queue';
 import type { Clock } from '../domain/clock.ts';
+import type { Delivery } from '../domain/delivery.ts';
+import type { EpisodeRecord } from '../domain/episode.ts';
 import type { Rank, Urgency } from '../domain/rank.ts';
 import { SpillwayError } from '../errors.ts';
 import {
@@ -8,32 +9,31 @@ import {
   type DestinationPolicy,
   type DestinationState,
   initialDestination,
-  slots,
   stepDestination,
 } from '../routing/destination.ts';
-import type { RetryPolicy } from '../routing/retry.ts';
 import type { Catalog } from '../storage/catalog.ts';
 import type { Destination } from '../transports/transport.ts';
+import { abortable } from './abortable-transport.ts';
 import { Alarms } from './alarms.ts';
 import { BacklogRanker, type Ranking, type Reclassification } from './backlog-ranking.ts';
+import { BacklogSender, STORE_FAILURE_PAUSE_MS } from './backlog-sender.ts';
 import { Changes } from './changes.ts';
+import { CommitmentDesk } from './commitment-desk.ts';
 import { Delayed } from './delayed.ts';
-import { DeliveryWorker } from './delivery-worker.ts';
+import { DestinationEvidence } from './destination-evidence.ts';
 import { DestinationSender, type ReadDelivery } from './destination-sender.ts';
-import { EpisodeKeeper } from './episode-keeper.ts';
 import type { DestinationStatus, Emit } from './events.ts';
-import { RateMeter } from './rate-meter.ts';
-import { ReplayWindow } from './replay-window.ts';
-import { describeStatus } from './status.ts';
-import { Turns } from './turns.ts';
+import { OutageRecorder, type PlannedOutage } from './outage-recorder.ts';
+import { type Lapse, ProcessWatch } from './process-watch.ts';
+import { ProgressReporter } from './progress-reporter.ts';
+import { StorageTrial } from './storage-trial.ts';
 
-/** Studies held in memory for each request that may be in flight, so that the next is at hand. */
-const STUDIES_PER_SLOT = 2;
-const PROGRESS_INTERVAL_MS = 1_000;
-/** Pause after the store failed to record an outcome: going on would send the same again and again. */
-const STORE_FAILURE_PAUSE_MS = 5_000;
 /** Where ages count from the present, studies grow older while they wait. */
 const AGEING_INTERVAL_MS = 10 * 60_000;
+/** What is owed again is ranked by its age of now, soon and all together. */
+const OWED_RANKING_MS = 1_000;
+/** The longest that anything waits for besides the retry policy: see `HELD_BACK_MS` of the window. */
+const LONGEST_WAIT_MS = 60_000;
 
 export interface ReplayerOptions {
   readonly destination: Destination;
@@ -42,11 +42,12 @@ export interface ReplayerOptions {
   /** As it is at present. */
   readonly ranking: () => Ranking;
   readonly policy: DestinationPolicy;
-  readonly retry: RetryPolicy;
   readonly clock: Clock;
   /** In [0, 1), for jitter. */
   readonly random: () => number;
   readonly emit: Emit;
+  /** An outage is on record, or was at opening: its standbys take over what is open. Tried until it holds. */
+  readonly takeOver: () => Promise<void>;
 }
 
 /**
@@ -55,117 +56,157 @@ export interface ReplayerOptions {
  */
 export class DestinationReplayer {
   readonly id: string;
+  /** Whether it still holds what was verified. */
+  readonly evidence: DestinationEvidence;
   readonly #options: ReplayerOptions;
-  readonly #worker: DeliveryWorker;
-  readonly #window: ReplayWindow;
-  readonly #episodes: EpisodeKeeper;
+  readonly #backlog: BacklogSender;
+  readonly #trial: StorageTrial;
+  readonly #commitment: CommitmentDesk | undefined;
+  readonly #outages: OutageRecorder;
   readonly #ranker: BacklogRanker;
-  readonly #queue = new PQueue({ concurrency: 1 });
-  readonly #rate = new RateMeter();
   readonly #abort = new AbortController();
   /** Aborted as soon as it is to stop: nobody waits for another try then. */
   readonly #ending = new AbortController();
   readonly #alarms: Alarms;
-  readonly #progress: Delayed;
+  readonly #watch: ProcessWatch;
+  readonly #progress: ProgressReporter;
   readonly #ageing: Delayed;
-  /** Deliveries tried in vain in this outage, so that one bad instance does not prolong it. */
-  readonly #tried = new Set<number>();
-  #state: DestinationState;
-  /** Calls of the window. */
-  readonly #inWindow = new Turns();
+  readonly #owedRanking: Delayed;
   /** Changes of episodes and ranks: nothing new is started meanwhile. */
   readonly #changes: Changes;
+  #state: DestinationState;
   /** The probe or trial under way; health asks for one at a time. */
   #asking: Promise<void> = Promise.resolve();
-  #mayHaveWork = true;
-  /** Counts signs of work, so that one that comes while a slot looks in vain is not missed. */
-  #news = 0;
-  #pausedUntil = 0;
-  #advancing = false;
-  #advanceAgain = false;
+  /** What is known of the destination has been read from the catalog. */
+  #isStarted = false;
+  /** How often a person has declared an outage. */
+  #declarations = 0;
+  #isPaused = false;
+  /** A trial that health asked for while it was paused. */
+  #owesTrial = false;
   #stopping = false;
 
   constructor(options: ReplayerOptions) {
-    const { destination, catalog, read } = options;
+    const { destination, catalog, clock, policy } = options;
     this.#options = options;
     this.id = destination.id;
-    const verify = destination.verify ?? (destination.transport.supports.lookUp ? 'found' : 'answered');
-    const sender = new DestinationSender(destination.transport, verify, read);
-    this.#window = new ReplayWindow({
-      catalog,
-      destinationId: this.id,
-      maxStudies: options.policy.flow.maxConcurrency * STUDIES_PER_SLOT,
-      onLeased: (study, interrupted) => {
-        if (interrupted) this.#worker.suspectStudy(study);
+    const onFault = (error: unknown) => this.#fault(error);
+    const isStopping = () => this.#stopping;
+    this.#state = initialDestination(clock.now(), 'up', 'nothing is known against it', policy);
+    const transport = abortable(destination.transport);
+    const sender = new DestinationSender(transport, verifyLevel(destination), options.read);
+    const shared = { catalog, destinationId: this.id, clock, onFault };
+    if (sender.verify === 'committed') {
+      const onVerified = (deliveries: readonly Delivery[]) => this.#committed(deliveries);
+      this.#commitment = new CommitmentDesk({ ...shared, transport, onVerified });
+    }
+    this.evidence = new DestinationEvidence({
+      ...shared,
+      sender,
+      isDown: () => this.isDown,
+      onSuspected: (suspicion) => options.emit('rollback-suspected', suspicion),
+      onReturned: () => this.owesAgain(),
+    });
+    const lastTier = options.ranking().policy.tiers.length - 1;
+    this.#backlog = new BacklogSender({
+      ...options,
+      sender,
+      commitment: this.#commitment,
+      historyTier: policy.share.history > 0 ? lastTier : undefined,
+      signal: this.#abort.signal,
+      state: () => this.#state,
+      isHeld: () => !this.#isStarted || this.#stopping || this.#isPaused || this.#changes.areUnderWay,
+      dispatch: (event) => this.#dispatch(event),
+      wakeAt: (at) => this.#alarms.set(at),
+      onSettled: (answered, waitedMs) => {
+        if (waitedMs !== null) this.#progress.proven(waitedMs);
+        if (answered !== null) this.#progress.answered(answered.tier, answered.bytes);
+        this.#progress.moved();
+        this.#outages.moved();
       },
-      onFinished: (study) => this.#worker.studyFinished(study),
+      onFault,
     });
-    this.#alarms = new Alarms(options.clock, () => {
-      this.#window.refresh();
+    this.#alarms = new Alarms(clock, () => {
+      this.#backlog.refresh();
       this.#dispatch({ type: 'tick' });
-      this.#pump(true);
+      this.#backlog.pump(true);
     });
-    this.#episodes = new EpisodeKeeper({ catalog, destinationId: this.id, ranking: options.ranking });
+    this.#trial = new StorageTrial({
+      clock,
+      transport,
+      backlog: this.#backlog,
+      signal: this.#abort.signal,
+      maxWaitMs: policy.retry.maxRetryMs,
+      mayTry: () => !this.#stopping && !this.#isPaused && ['suspect', 'probing'].includes(this.#state.health.phase),
+      onFault,
+    });
+    this.#watch = new ProcessWatch(clock, (lapse) => this.#lapsed(lapse));
     this.#ranker = new BacklogRanker({
       catalog,
       destinationId: this.id,
       ranking: options.ranking,
       referenceAt: (now) => this.referenceAt(now),
-      isStopping: () => this.#stopping,
-      onRanked: (study, rank) => this.#window.ranked(study, rank),
+      isStopping,
+      onRanked: (study, rank) => this.#backlog.ranked(study, rank),
     });
-    const shared = { clock: options.clock, onFault: (error: unknown) => this.#fault(error) };
-    this.#progress = new Delayed({
-      ...shared,
-      delayMs: PROGRESS_INTERVAL_MS,
-      run: async () => {
-        const status = await this.status();
-        if (!this.#stopping) options.emit('progress', status);
-      },
+    this.#progress = new ProgressReporter({
+      destinationId: this.id,
+      catalog,
+      clock,
+      policy,
+      tiers: () => options.ranking().policy,
+      view: () => ({
+        state: this.#state,
+        isPaused: this.#isPaused,
+        inFlight: this.#backlog.inFlight,
+        episode: this.#outages.current,
+      }),
+      // A commitment comes when the archive reports, however fast it stores.
+      onLag: (lagMs) => this.#commitment === undefined && this.#dispatch({ type: 'lag', lagMs }),
+      emit: options.emit,
+      isStopping,
+      onFault,
     });
-    this.#ageing = new Delayed({ ...shared, delayMs: AGEING_INTERVAL_MS, run: () => this.#rankAgain() });
+    const ranking = { clock, run: () => this.#rankAgain(), onFault };
+    this.#ageing = new Delayed({ ...ranking, delayMs: AGEING_INTERVAL_MS });
+    this.#owedRanking = new Delayed({ ...ranking, delayMs: OWED_RANKING_MS });
     this.#changes = new Changes({
-      clock: options.clock,
+      clock,
       signal: this.#ending.signal,
       retryAfterMs: STORE_FAILURE_PAUSE_MS,
-      isStopping: () => this.#stopping,
-      onFault: (error) => this.#fault(error),
-      onDone: () => this.#pump(true),
+      isStopping,
+      onFault,
+      onDone: () => this.#backlog.pump(true),
     });
-    this.#worker = new DeliveryWorker({
-      catalog,
-      window: this.#window,
-      sender,
-      retry: options.retry,
-      clock: options.clock,
-      signal: this.#abort.signal,
+    this.#outages = new OutageRecorder({
+      ...shared,
+      ranking: options.ranking,
+      changes: this.#changes,
       emit: options.emit,
-      dispatch: (event) => this.#dispatch(event),
-      onSettled: (answeredBytes) => {
-        if (answeredBytes !== null) this.#rate.add(options.clock.now(), 1, answeredBytes);
-        this.#progress.ask();
-        this.#advanceEpisodes();
+      takeOver: options.takeOver,
+      prepare: async (at) => {
+        await this.#ranker.byAge(at);
+        await this.#backlog.releaseIdle();
       },
-      onStoreFailure: () => this.#pauseForStore(),
-      onFault: (error) => this.#fault(error),
+      onRecovered: (episode) => this.evidence.sampleAfterOutage(episode),
+      isStopping,
     });
-    this.#state = initialDestination(options.clock.now(), 'up', 'nothing is known against it', options.policy);
   }
 
   /** Takes up where the catalog stands. */
   async start(): Promise<void> {
-    await this.#episodes.load();
-    const episode = this.#episodes.current;
+    await this.#outages.load();
     const now = this.#options.clock.now();
-    if (episode !== null) {
-      const phase = episode.endedAt === null ? 'down' : 'recovering';
-      const reason = phase === 'down' ? episode.cause : 'it stores again';
-      this.#state = initialDestination(now, phase, reason, this.#options.policy);
-    }
+    await this.#boundDelays(now);
+    const episode = this.#outages.current;
+    if (episode !== null) this.#state = stateOf(episode, now, this.#options.policy);
     this.#changes.insist(() => this.#ranker.atOpening(now));
+    await this.evidence.start();
     this.#ageing.ask();
+    this.#watch.start();
+    this.#isStarted = true;
     this.#dispatch({ type: 'tick' });
-    this.#advanceEpisodes();
+    this.#outages.moved();
   }
 
   /**
@@ -174,53 +215,107 @@ export class DestinationReplayer {
    */
   async reclassify(signal: AbortSignal | undefined): Promise<Reclassification> {
     const ranked = await this.#changes.inTurn(() => this.#ranker.reclassify(this.#options.clock.now(), signal));
-    await this.#releaseIdle();
-    this.#pump(true);
+    await this.#backlog.releaseIdle();
+    this.#backlog.pump(true);
     return ranked;
   }
 
   /** Whether nothing can be sent now, as far as is known. */
   get isDown(): boolean {
-    const { phase } = this.#state.health;
-    return phase === 'down' || phase === 'probing';
+    return ['down', 'probing', 'planned'].includes(this.#state.health.phase);
   }
 
   referenceAt(now: number): number {
-    return this.#episodes.referenceAt(now);
+    return this.#outages.referenceAt(now);
   }
 
   /** A delivery to this destination was committed. */
-  accepted(studyInstanceUid: string, rank: Rank): void {
-    this.#window.arrived(studyInstanceUid, rank);
-    this.#progress.ask();
-    this.#pump(true);
+  accepted(studyInstanceUid: string, rank: Rank, bytes: number): void {
+    this.#backlog.arrived(studyInstanceUid, rank, this.isDown ? 'backlog' : 'live');
+    this.#dispatch({ type: 'arrived', bytes });
+    this.#progress.moved();
+    this.#backlog.pump(true);
+  }
+
+  /** Something that nobody here had a hand in has changed what is owed: it may be more, or less. */
+  changed(): void {
+    this.#backlog.refresh();
+    this.#progress.moved();
+    this.#outages.moved();
+    this.#backlog.pump(true);
+  }
+
+  /** Deliveries that had ended are owed again. */
+  owesAgain(): void {
+    this.#owedRanking.ask();
+    this.changed();
+  }
+
+  /** A person gives deliveries up; waits for the requests in flight that carry them. See `BacklogSender`. */
+  async giveUp(
+    deliveryIds: readonly number[],
+    signal: AbortSignal | undefined,
+    giveUp: () => Promise<readonly number[]>,
+  ): Promise<readonly number[]> {
+    try {
+      return await this.#backlog.giveUp(deliveryIds, signal, giveUp);
+    } finally {
+      this.changed();
+    }
+  }
+
+  /** Deliveries have ended without a request from here; resolves when none of them is begun any more. */
+  async owesNoMore(deliveryIds: readonly number[]): Promise<void> {
+    await this.#backlog.drop(deliveryIds);
+    this.changed();
   }
 
   /** A study's order became more urgent. */
   restated(studyInstanceUid: string, urgency: Urgency): void {
-    this.#window.restated(studyInstanceUid, urgency);
-    this.#releaseIdle()
-      .then(() => this.#pump(true))
+    this.#backlog
+      .restated(studyInstanceUid, urgency)
+      .then(() => this.#backlog.pump(true))
       .catch((error) => this.#fault(error));
   }
 
-  async status(): Promise<DestinationStatus> {
-    const now = this.#options.clock.now();
-    const [backlog, destinations] = await Promise.all([
-      this.#options.catalog.backlog(this.id),
-      this.#options.catalog.destinations(),
-    ]);
-    return describeStatus({
-      destinationId: this.id,
-      state: this.#state,
-      backlog,
-      record: destinations.find((record) => record.destinationId === this.id),
-      rate: this.#rate.rate(now),
-      inFlight: this.#queue.pending,
-      limit: slots(this.#state, now, this.#options.policy),
-      episode: this.#episodes.current,
-      tiers: this.#options.ranking().policy,
-    });
+  /** A person says that the destination is down, and until when; an outage under way becomes that. */
+  declareOutage(outage: PlannedOutage): Promise<EpisodeRecord> {
+    const { reason, expectedEndAt } = outage;
+    this.#declarations += 1;
+    return this.#outages.declare(outage, () => this.#dispatch({ type: 'declare-outage', reason, expectedEndAt }));
+  }
+
+  /** A person says that a planned outage is over: the destination is asked. */
+  async endOutage(by: string): Promise<void> {
+    if (this.#state.health.phase !== 'planned') {
+      throw new SpillwayError(
+        'SPILLWAY_NOT_FOUND',
+        `Expected a destination with a planned outage, got "${this.id}", which is ${this.#state.health.phase}.`,
+      );
+    }
+    const declarations = this.#declarations;
+    await this.#outages.declareEnd(by);
+    // Whoever has declared it again meanwhile has the last word.
+    if (this.#declarations === declarations) this.#dispatch({ type: 'end-outage' });
+  }
+
+  /** Starts nothing more; resolves when nothing is in flight. */
+  async pause(): Promise<void> {
+    this.#isPaused = true;
+    this.#progress.moved();
+    this.#backlog.pump();
+    await Promise.all([this.#backlog.onIdle(), this.#asking]);
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    this.#progress.moved();
+    if (this.#owesTrial) this.#perform({ type: 'trial' }, this.#options.clock.now());
+    this.#backlog.pump(true);
+  }
+
+  status(): Promise<DestinationStatus> {
+    return this.#progress.status();
   }
 
   /**
@@ -231,18 +326,40 @@ export class DestinationReplayer {
     this.#stopping = true;
     this.#ending.abort();
     this.#alarms.stop();
+    this.#watch.stop();
     this.#progress.stop();
     this.#ageing.stop();
+    this.#owedRanking.stop();
     const cancel = this.#options.clock.schedule(graceMs, () => this.#abort.abort());
-    await Promise.all([this.#queue.onIdle(), this.#asking]);
+    await this.evidence.stop();
+    await Promise.all([this.#backlog.onIdle(), this.#asking]);
     await this.#changes.idle();
-    await this.#releaseIdle().catch((error) => this.#fault(error));
+    await this.#commitment?.idle();
+    await this.#backlog.releaseIdle().catch((error) => this.#fault(error));
     cancel();
     this.#abort.abort();
-    await this.#options.destination.transport.close();
+    await this.#letGo(graceMs);
+  }
+
+  /** It was given up for good in the catalog: stops, and its episodes are closed. */
+  async retire(graceMs: number): Promise<void> {
+    await this.stop(graceMs);
+    await this.#outages.giveUp();
+  }
+
+  /** A transport that does not close keeps nobody from closing. */
+  async #letGo(graceMs: number): Promise<void> {
+    const { destination, clock } = this.#options;
+    let cancel = () => {};
+    const late = new Promise<void>((resolve) => {
+      cancel = clock.schedule(graceMs, resolve);
+    });
+    await Promise.race([destination.transport.close().catch((error) => this.#fault(error)), late]);
+    cancel();
   }
 
   #dispatch(event: DestinationEvent): void {
+    this.#watch.check();
     const at = this.#options.clock.now();
     const before = this.#state.health;
     const { state, effects } = stepDestination(this.#state, event, at, this.#options.random(), this.#options.policy);
@@ -250,201 +367,119 @@ export class DestinationReplayer {
     const { phase, reason } = state.health;
     if (before.phase !== phase) {
       this.#options.emit('health', { destinationId: this.id, from: before.phase, to: phase, reason, at });
-      this.#progress.ask();
+      this.#progress.moved();
     }
     for (const effect of effects) this.#perform(effect, at);
-    this.#pump();
+    this.#backlog.pump();
   }
 
   #perform(effect: DestinationEffect, at: number): void {
     switch (effect.type) {
-      // Outside the queue: requests that hang must not hold up the question whether they ever will be answered.
+      // Outside the slots: requests that hang must not hold up the question whether they ever will be answered.
       case 'probe':
         this.#asking = this.#probe();
         return;
       case 'trial':
-        this.#asking = this.#trial();
+        this.#owesTrial = this.#isPaused;
+        if (!this.#isPaused) this.#asking = this.#try();
         return;
       case 'wake':
         this.#alarms.set(effect.at);
         return;
+      case 'overdue':
+        this.#outages.overdue();
+        return;
       case 'outage':
-        this.#changes.insist(async () => {
-          this.#options.emit('outage', await this.#episodes.begin(effect.cause, effect.startedAt, at));
-        });
+        this.#outages.began(effect, at);
         return;
       case 'recovery':
-        this.#tried.clear();
-        this.#changes.insist(async () => {
-          const episode = await this.#episodes.end(at);
-          await this.#ranker.byAge(at);
-          await this.#releaseIdle();
-          if (episode !== null) this.#options.emit('recovery', episode);
-          this.#advanceEpisodes();
-        });
+        this.#trial.forget();
+        this.#outages.recovered(at);
     }
   }
 
-  /** Fills the free slots. `news`: there may be work where there was none. */
-  #pump(news = false): void {
-    if (news) {
-      this.#news += 1;
-      this.#mayHaveWork = true;
+  /** Reported by itself: the worker knows nothing of it. */
+  async #committed(deliveries: readonly Delivery[]): Promise<void> {
+    await this.owesNoMore(deliveries.map(({ id }) => id));
+    for (const { destinationId, arrivalId, identity } of deliveries) {
+      const proof = { state: 'verified', evidence: 'committed', reason: null } as const;
+      this.#options.emit('delivery', { destinationId, arrivalId, identity, ...proof });
     }
-    const now = this.#options.clock.now();
-    const allowed = this.#allowed(now);
-    // Never 0, so that probes run.
-    this.#queue.concurrency = Math.max(1, allowed);
-    if (!this.#mayHaveWork) return;
-    // A timer may fire early or be for another instant: a pause that leaves no slot always has one of its own.
-    const pausedUntil = Math.max(this.#pausedUntil, this.#state.flow.pausedUntil);
-    if (allowed === 0 && pausedUntil > now) this.#alarms.set(pausedUntil);
-    for (let free = allowed - this.#queue.pending - this.#queue.size; free > 0; free -= 1) {
-      // Its slot is free again only once the queue has seen it end.
-      void this.#queue
-        .add(() => this.#ticket())
-        .then((outcome) => {
-          if (outcome === 'idle') return;
-          this.#mayHaveWork = true;
-          this.#pump(outcome === 'worked');
-        });
-    }
-  }
-
-  #allowed(now: number): number {
-    if (this.#stopping || this.#changes.areUnderWay || now < this.#pausedUntil) return 0;
-    return slots(this.#state, now, this.#options.policy);
-  }
-
-  /**
-   * One slot's turn: it takes the most urgent work there is when it begins, not when it was queued. `missed` is when it
-   * found none, but something came meanwhile.
-   */
-  async #ticket(): Promise<'worked' | 'missed' | 'idle'> {
-    const now = this.#options.clock.now();
-    if (this.#queue.pending > this.#allowed(now)) return 'idle';
-    const seen = this.#news;
-    try {
-      const work = await this.#inWindow.run(() =>
-        this.#window.take(now, {
-          ...this.#options.destination.transport.batch,
-          companyOf: (id) => this.#worker.companyOf(id),
-        }),
-      );
-      if (work === undefined) {
-        this.#mayHaveWork = false;
-        const due = await this.#options.catalog.nextDueAt({ destinationId: this.id, now });
-        if (due !== null) this.#alarms.set(due);
-        return this.#news === seen ? 'idle' : 'missed';
-      }
-      if (work.kind === 'send') await this.#worker.send(work);
-      else await this.#worker.lookUp(work);
-    } catch (error) {
-      this.#fault(error);
-      this.#pauseForStore();
-    }
-    return 'worked';
   }
 
   async #probe(): Promise<void> {
-    const outcome = await this.#options.destination.transport.probe(this.#abort.signal).catch((error) => {
-      if (!this.#abort.signal.aborted) this.#fault(error);
-      return { alive: false as const, reason: 'the transport failed' };
-    });
-    if (this.#stopping) return;
-    this.#dispatch({
-      type: 'probe-ended',
-      alive: outcome.alive,
-      reason: outcome.alive ? 'it answers' : outcome.reason,
-    });
+    const startedAt = this.#options.clock.now();
+    const answer = await this.#trial.probe();
+    if (!this.#stopping)
+      this.#dispatch({ type: 'probe-ended', startedAt, othersInFlight: this.#backlog.inFlight, ...answer });
   }
 
-  async #trial(): Promise<void> {
+  async #try(): Promise<void> {
     if (this.#stopping) return;
-    const ended = (alive: boolean, reason: string) => {
-      if (!this.#stopping) this.#dispatch({ type: 'trial-ended', alive, reason });
-    };
     try {
-      const now = this.#options.clock.now();
       if (this.#state.health.phase === 'probing') {
         // Until an outage ends its end is 'now': what was fresh when it came may be fresh no more.
-        await this.#changes.inTurn(() => this.#ranker.byAge(now));
-        await this.#releaseIdle();
+        await this.#changes.inTurn(() => this.#ranker.byAge(this.#options.clock.now()));
+        await this.#backlog.releaseIdle();
       }
-      // Those that wait for another try too: they may be all there is to try.
-      const due = now + this.#options.retry.maxRetryMs;
-      const unreadable = new Set<number>();
-      for (;;) {
-        const candidate = await this.#inWindow.run(() => this.#window.takeTrial(due, (id) => this.#tried.has(id)));
-        if (candidate === undefined) {
-          ended(true, 'it answers, and there is nothing to try');
-          return;
-        }
-        for (const { id } of candidate.deliveries) this.#tried.add(id);
-        const { alive, reason } = await this.#worker.trial(candidate);
-        await this.#releaseIdle();
-        // What cannot be read here says nothing of the destination: the next one may. One that comes again is the last.
-        const isKnown = candidate.deliveries.some(({ id }) => unreadable.has(id));
-        if (alive === null && !isKnown && !this.#stopping) {
-          for (const { id } of candidate.deliveries) unreadable.add(id);
-          continue;
-        }
-        ended(alive === true, reason);
+      const startedAt = this.#options.clock.now();
+      const answer = await this.#trial.trial();
+      if (this.#stopping) return;
+      if (answer === null && this.#isPaused) {
+        this.#owesTrial = true;
         return;
       }
+      // Where it was not tried, health has moved on, and only hears that nothing is being asked.
+      const { alive, reason } = answer ?? { alive: false, reason: 'nothing was tried' };
+      this.#dispatch({ type: 'trial-ended', startedAt, othersInFlight: this.#backlog.inFlight, alive, reason });
     } catch (error) {
       this.#fault(error);
       // That says nothing of the destination, so it is not held against it.
-      this.#pauseForStore();
+      this.#backlog.pauseForStore();
       this.#options.clock.schedule(STORE_FAILURE_PAUSE_MS, () => {
-        if (!this.#stopping) this.#asking = this.#trial();
+        if (!this.#stopping) this.#perform({ type: 'trial' }, this.#options.clock.now());
       });
     }
   }
 
-  /** Looks whether an episode is drained or closed; coalesced, since every settlement asks. */
-  #advanceEpisodes(): void {
-    if (this.#episodes.current === null) return;
-    this.#advanceAgain = true;
-    if (this.#advancing || this.#stopping) return;
-    this.#advancing = true;
-    const advance = async () => {
-      while (this.#advanceAgain && !this.#stopping) {
-        this.#advanceAgain = false;
-        const { drained, closed } = await this.#episodes.advance(this.#options.clock.now());
-        for (const episode of drained) this.#options.emit('drained', episode);
-        for (const reconciliation of closed) this.#options.emit('closed', reconciliation);
-      }
-    };
-    void this.#changes
-      .inTurn(advance)
-      .catch((error) => this.#fault(error))
-      .finally(() => {
-        this.#advancing = false;
-      });
+  #lapsed(lapse: Lapse): void {
+    this.#dispatch(lapse);
+    if (lapse.type === 'clock-back') {
+      this.#boundDelays(this.#options.clock.now()).catch((error) => this.#fault(error));
+    }
   }
 
-  #pauseForStore(): void {
-    this.#pausedUntil = this.#options.clock.now() + STORE_FAILURE_PAUSE_MS;
-    this.#alarms.set(this.#pausedUntil);
-  }
-
-  /**
-   * Ends the leases of studies that nobody works on, so that they are leased by their rank of now. Those of which some
-   * may have arrived keep theirs: an opening after a kill must know to look them up.
-   */
-  #releaseIdle(): Promise<void> {
-    return this.#inWindow.run(() => this.#window.releaseAll((study) => this.#worker.mustKeepLease(study)));
+  /** What waits longer than anything ever waits does so since the clock went back. */
+  async #boundDelays(now: number): Promise<void> {
+    const { catalog, policy } = this.#options;
+    const longest = Math.max(policy.retry.maxRetryMs, policy.retry.maxLookUpMs, policy.retry.reportMs, LONGEST_WAIT_MS);
+    await catalog.boundDelays({ destinationId: this.id, latest: now + longest });
+    this.#backlog.refresh();
   }
 
   async #rankAgain(): Promise<void> {
     this.#ageing.ask();
     await this.#changes.inTurn(() => this.#ranker.byAge(this.#options.clock.now()));
-    await this.#releaseIdle();
+    await this.#backlog.releaseIdle();
+    // What was let go is taken again, most urgent first, also where nothing else would ask for it.
+    this.#backlog.pump(true);
   }
 
   #fault(error: unknown): void {
     if (error instanceof SpillwayError && error.code === 'SPILLWAY_CLOSED') return;
     this.#options.emit('fault', { error });
   }
+}
+
+/** How far evidence must go at a destination. */
+function verifyLevel({ verify, transport }: Destination): NonNullable<Destination['verify']> {
+  return verify ?? (transport.supports.lookUp ? 'found' : 'answered');
+}
+
+/** Where an episode stands that was open when the store was last open. */
+function stateOf(episode: EpisodeRecord, now: number, policy: DestinationPolicy): DestinationState {
+  const { endedAt, planned, planEndedAt, expectedEndAt, cause } = episode;
+  if (endedAt !== null) return initialDestination(now, 'recovering', 'it stores again', policy);
+  const isPlanned = planned && planEndedAt === null;
+  return initialDestination(now, isPlanned ? 'planned' : 'down', cause, policy, isPlanned ? expectedEndAt : null);
 }

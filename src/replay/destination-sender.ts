@@ -1,6 +1,6 @@
 import type { Delivery, VerifyLevel } from '../domain/delivery.ts';
 import { messageOf, SpillwayError } from '../errors.ts';
-import { type LookUpResult, neededEvidence } from '../routing/retry.ts';
+import { type EvidenceView, type LookUpResult, neededEvidence } from '../routing/retry.ts';
 import type { SendOutcome, Transport } from '../transports/transport.ts';
 
 /** The stored file of a delivery; fails rather than give bytes that are not those that came. */
@@ -50,10 +50,10 @@ export class DestinationSender {
   /** Asks the destination about deliveries of one study, by what each of them needs. */
   async ask(deliveries: readonly Delivery[], signal: AbortSignal): Promise<ReadonlyMap<number, LookUpResult>> {
     const results = new Map<number, LookUpResult>();
-    const byQuery = deliveries.filter((delivery) => neededEvidence(delivery, this.#view()) !== 'compared');
+    const byQuery = deliveries.filter((delivery) => this.#isAskedByQuery(delivery));
     if (byQuery.length > 0) {
       const identities = byQuery.map((delivery) => delivery.identity);
-      const found = this.transport.supports.lookUp ? await this.transport.lookUp(identities, signal) : null;
+      const found = await this.transport.lookUp(identities, signal);
       for (const { id, identity } of byQuery) {
         results.set(id, found === null ? 'unknown' : found.has(identity.sopInstanceUid) ? 'found' : 'absent');
       }
@@ -64,9 +64,14 @@ export class DestinationSender {
     return results;
   }
 
-  #view() {
-    const { lookUp, readBack } = this.transport.supports;
-    return { verify: this.verify, canLookUp: lookUp, canReadBack: readBack };
+  /** Where nothing can be looked up, it is retrieved. */
+  #isAskedByQuery(delivery: Delivery): boolean {
+    return this.transport.supports.lookUp && neededEvidence(delivery, this.view) !== 'compared';
+  }
+
+  get view(): EvidenceView {
+    const { lookUp, readBack, commitment = false } = this.transport.supports;
+    return { verify: this.verify, canLookUp: lookUp, canReadBack: readBack, canCommit: commitment };
   }
 
   async #compare(delivery: Delivery, signal: AbortSignal): Promise<LookUpResult> {

@@ -53,15 +53,28 @@ export class EpisodeKeeper {
     return referenceInstant(this.#open, now, this.#ranking().reference);
   }
 
-  async begin(cause: string, startedAt: number, detectedAt: number): Promise<EpisodeRecord> {
-    const episode = await this.#catalog.openEpisode({
-      destinationId: this.#destinationId,
-      cause,
-      startedAt,
-      detectedAt,
-    });
-    this.#open = [...this.#open, episode];
-    return episode;
+  /** The one that has not ended: what is accepted now belongs to its set. */
+  get underWay(): EpisodeRecord | null {
+    return this.#open.find((episode) => episode.endedAt === null) ?? null;
+  }
+
+  async begin(episode: Omit<Parameters<Catalog['openEpisode']>[0], 'destinationId'>): Promise<EpisodeRecord> {
+    const record = await this.#catalog.openEpisode({ destinationId: this.#destinationId, ...episode });
+    this.#open = [...this.#open, record];
+    return record;
+  }
+
+  /** The outage under way is a planned one from now on. */
+  async plan(plan: Parameters<Catalog['planEpisode']>[0]): Promise<EpisodeRecord> {
+    const record = await this.#catalog.planEpisode(plan);
+    this.#replace(record);
+    return record;
+  }
+
+  /** A person has ended the plan of the outage under way. */
+  async endPlan(by: string, at: number): Promise<void> {
+    const episode = this.underWay;
+    if (episode !== null) this.#replace(await this.#catalog.endPlan({ episodeId: episode.id, by, at }));
   }
 
   /** Ends the outage. */
@@ -74,28 +87,31 @@ export class EpisodeKeeper {
     return ended;
   }
 
-  /** Marks what is drained or closed by now, and says which. */
-  async advance(at: number): Promise<{
-    readonly drained: readonly EpisodeRecord[];
-    readonly closed: readonly Reconciliation[];
-  }> {
-    const drained: EpisodeRecord[] = [];
-    const closed: Reconciliation[] = [];
+  /** Marks what is drained or closed by now, and tells it once it is on record. */
+  async advance(
+    at: number,
+    told: {
+      readonly onDrained: (episode: EpisodeRecord) => void;
+      readonly onClosed: (reconciliation: Reconciliation) => void;
+    },
+  ): Promise<void> {
     for (const episode of this.#open) {
       if (episode.endedAt === null) continue;
       const remains = await this.#catalog.episodeRemains(episode.id);
       if (remains.pending) continue;
+      let record = episode;
       if (episode.drainedAt === null) {
-        const record = await this.#catalog.markEpisode({ episodeId: episode.id, as: 'drained', at });
+        record = await this.#catalog.markEpisode({ episodeId: episode.id, as: 'drained', at });
         this.#replace(record);
-        drained.push(record);
+        told.onDrained(record);
       }
       if (remains.open) continue;
-      const record = await this.#catalog.markEpisode({ episodeId: episode.id, as: 'closed', at });
-      this.#open = this.#open.filter(({ id }) => id !== record.id);
-      closed.push(await reconcile(this.#catalog, record, this.#ranking().policy));
+      // Counted first: should that fail, it is closed, and told, by the next look.
+      const reconciliation = await reconcile(this.#catalog, record, this.#ranking().policy);
+      const closed = await this.#catalog.markEpisode({ episodeId: episode.id, as: 'closed', at });
+      this.#open = this.#open.filter(({ id }) => id !== closed.id);
+      told.onClosed({ ...reconciliation, episode: closed });
     }
-    return { drained, closed };
   }
 
   #replace(record: EpisodeRecord): void {

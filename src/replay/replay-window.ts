@@ -1,4 +1,4 @@
-import type { Delivery } from '../domain/delivery.ts';
+import type { Delivery, Lane } from '../domain/delivery.ts';
 import { compareRank, mergeRank, mergeUrgency, type Rank, type Urgency } from '../domain/rank.ts';
 import type { Catalog } from '../storage/catalog.ts';
 
@@ -15,17 +15,23 @@ export interface BatchBounds {
   readonly maxBytes: number;
   /** How many may go in one request with a delivery, itself included. */
   readonly companyOf: (deliveryId: number) => number;
+  /** Whether anything may be sent, and whether anything may be asked for, now. */
+  readonly maySend: boolean;
+  readonly mayLookUp: boolean;
 }
 
 /** A leased study of which a page at a time is held. */
 export class WindowStudy {
   readonly studyInstanceUid: string;
+  readonly lane: Lane;
   readonly lease: number;
   rank: Rank;
   /** Due deliveries that nobody works on. */
   queue: Delivery[] = [];
   /** Ids that somebody works on. */
   readonly inFlight = new Set<number>();
+  /** Of those in flight: they have ended meanwhile, without a request from here, and are not tried again. */
+  readonly #dropped = new Set<number>();
   /** Everything up to this id is queued, in flight, or was not due. */
   cursor = 0;
   /** There may be more due after the cursor. */
@@ -35,48 +41,84 @@ export class WindowStudy {
   /** Something was handed out since it was leased. */
   yielded = false;
 
-  constructor(studyInstanceUid: string, lease: number, rank: Rank) {
+  constructor(studyInstanceUid: string, lane: Lane, lease: number, rank: Rank) {
     this.studyInstanceUid = studyInstanceUid;
+    this.lane = lane;
     this.lease = lease;
     this.rank = rank;
   }
+
+  /** These are to be tried again, before what else the study has. */
+  giveBack(deliveries: readonly Delivery[]): void {
+    for (const { id } of deliveries) this.inFlight.delete(id);
+    this.queue.unshift(...deliveries.filter(({ id }) => !this.#dropped.delete(id)));
+  }
+
+  /** Whether it has ended while somebody worked on it. */
+  isDropped(deliveryId: number): boolean {
+    return this.#dropped.has(deliveryId);
+  }
+
+  /** The catalog says what has become of these. */
+  done(deliveryIds: readonly number[]): void {
+    for (const id of deliveryIds) {
+      this.inFlight.delete(id);
+      this.#dropped.delete(id);
+    }
+  }
+
+  /** These have ended without anybody here having worked on them. */
+  drop(deliveryIds: ReadonlySet<number>): void {
+    this.queue = this.queue.filter(({ id }) => !deliveryIds.has(id));
+    for (const id of this.inFlight) if (deliveryIds.has(id)) this.#dropped.add(id);
+  }
+}
+
+export interface ReplayWindowOptions {
+  readonly catalog: Catalog;
+  readonly destinationId: string;
+  readonly lane: Lane;
+  /** The index of the tier that is a lane of its own, if one is. */
+  readonly historyTier: number | undefined;
+  readonly maxStudies: number;
+  /** Whether a delivery may not be handed out now. */
+  readonly isWithheld: (deliveryId: number) => boolean;
+  readonly onLeased: (studyInstanceUid: string, interrupted: boolean) => void;
+  /** All of a study that was due has been worked on. */
+  readonly onFinished: (studyInstanceUid: string) => void;
+  /** Whether some of a study may have arrived, and has not been asked for: whoever leases it next must know. */
+  readonly isInDoubt: (studyInstanceUid: string) => boolean;
 }
 
 const PAGE_SIZE = 256;
+/** So many pages of a study are looked through for something to try. */
+const MAX_TRIAL_PAGES = 64;
 const MAX_LOOK_UP_BATCH = 256;
 /** A study of which nothing may be sent yet (an earlier version is still out) is looked at again after it. */
 const HELD_BACK_MS = 1_000;
 
 /**
- * The bounded part of a backlog that replay holds in memory: the most urgent studies, leased, a page of each. The
- * catalog keeps the rest. Calls must not overlap, except those that are synchronous.
+ * The bounded part of one lane of a backlog that replay holds in memory: the most urgent studies, leased, a page of each.
+ * The catalog keeps the rest. Calls must not overlap, except those that are synchronous.
  */
 export class ReplayWindow {
-  readonly #catalog: Catalog;
-  readonly #destinationId: string;
-  readonly #maxStudies: number;
-  readonly #onLeased: (studyInstanceUid: string, interrupted: boolean) => void;
-  readonly #onFinished: (studyInstanceUid: string) => void;
+  readonly lane: Lane;
+  readonly #options: ReplayWindowOptions;
   readonly #studies = new Map<string, WindowStudy>();
-  /** Studies may be waiting in the catalog. */
+  /** There may be studies to lease. */
   #mayLease = true;
-  #displaced: WindowStudy[] = [];
-  /** Its page is on the way: nothing takes its place now. */
+  /** Studies that are held no more, but whose leases are still to be ended: the catalog may fail to, and is asked again. */
+  readonly #letGo = new Map<WindowStudy, number | undefined>();
+  /** A page of it is on the way: nothing takes its place now. */
   #paging: WindowStudy | undefined;
 
-  constructor(options: {
-    readonly catalog: Catalog;
-    readonly destinationId: string;
-    readonly maxStudies: number;
-    readonly onLeased: (studyInstanceUid: string, interrupted: boolean) => void;
-    /** All of a study that was due has been worked on. */
-    readonly onFinished: (studyInstanceUid: string) => void;
-  }) {
-    this.#catalog = options.catalog;
-    this.#destinationId = options.destinationId;
-    this.#maxStudies = options.maxStudies;
-    this.#onLeased = options.onLeased;
-    this.#onFinished = options.onFinished;
+  constructor(options: ReplayWindowOptions) {
+    this.lane = options.lane;
+    this.#options = options;
+  }
+
+  holds(studyInstanceUid: string): boolean {
+    return this.#studies.has(studyInstanceUid);
   }
 
   /** An instance came in. One of higher rank than what waits takes its place, and so the next free slot. */
@@ -88,13 +130,13 @@ export class ReplayWindow {
       return;
     }
     this.#mayLease = true;
-    if (this.#studies.size < this.#maxStudies) return;
+    if (this.#studies.size < this.#options.maxStudies) return;
     const last = this.#ordered()
       .filter((study) => study.inFlight.size === 0 && study !== this.#paging)
       .at(-1);
     if (last !== undefined && compareRank(rank, last.rank) < 0) {
       this.#studies.delete(last.studyInstanceUid);
-      this.#displaced.push(last);
+      this.#letGo.set(last, undefined);
     }
   }
 
@@ -111,23 +153,36 @@ export class ReplayWindow {
         // While the pages of those before it came, an arrival may have taken its place: its lease is about to end.
         if (this.#studies.get(study.studyInstanceUid) !== study) continue;
         await this.#page(study, now);
-        const batch = takeBatch(study, bounds);
+        if (this.#studies.get(study.studyInstanceUid) !== study) continue;
+        const batch = takeBatch(study, bounds, this.#options.isWithheld);
         if (batch !== undefined) return batch;
       }
       if (!(await this.#releaseFinished(now))) return undefined;
     }
   }
 
-  /** One pending delivery for a trial: of the most urgent study that has any, the smallest that is not excluded. */
-  async takeTrial(now: number, isExcluded: (deliveryId: number) => boolean): Promise<WorkBatch | undefined> {
+  /**
+   * One pending delivery for a trial: of the most urgent study that has any, the smallest that was not tried; where all
+   * were, and `isFreshOnly` does not forbid it, any.
+   */
+  async takeTrial(
+    now: number,
+    isTried: (delivery: Delivery) => boolean,
+    isFreshOnly: boolean,
+  ): Promise<WorkBatch | undefined> {
     await this.#fill(now);
+    const { isWithheld } = this.#options;
     const candidates: { study: WindowStudy; delivery: Delivery }[] = [];
     for (const study of this.#ordered()) {
-      await this.#page(study, now);
-      for (const delivery of study.queue) if (delivery.state === 'pending') candidates.push({ study, delivery });
+      await this.#pageToPending(study, now);
+      for (const delivery of study.queue) {
+        if (delivery.state === 'pending' && !isWithheld(delivery.id)) candidates.push({ study, delivery });
+      }
     }
-    const fresh = candidates.filter(({ delivery }) => !isExcluded(delivery.id));
-    const eligible = fresh.length > 0 ? fresh : candidates;
+    // While the pages of others came, an arrival may have taken its place: its lease is about to end.
+    const held = candidates.filter(({ study }) => this.#studies.get(study.studyInstanceUid) === study);
+    const fresh = held.filter(({ delivery }) => !isTried(delivery));
+    const eligible = fresh.length > 0 || isFreshOnly ? fresh : held;
     const first = eligible[0]?.study;
     const chosen = eligible
       .filter(({ study }) => study === first)
@@ -143,25 +198,15 @@ export class ReplayWindow {
     return { study: first, kind: 'send', deliveries: [chosen] };
   }
 
-  /** These are to be tried again, before what else the study has. */
-  giveBack(study: WindowStudy, deliveries: readonly Delivery[]): void {
-    for (const { id } of deliveries) study.inFlight.delete(id);
-    study.queue.unshift(...deliveries);
-  }
-
-  /** The catalog says what has become of these. */
-  done(study: WindowStudy, deliveryIds: readonly number[]): void {
-    for (const id of deliveryIds) study.inFlight.delete(id);
-  }
-
-  /**
-   * Ends all leases of studies that nobody works on, so that they are ranked anew; those for which `mustKeep` keep
-   * theirs, and come back as interrupted at the next opening.
-   */
-  async releaseAll(mustKeep: (study: WindowStudy) => boolean): Promise<void> {
-    const idle = [...this.#studies.values()].filter((study) => study.inFlight.size === 0 && !mustKeep(study));
-    await this.#release(idle);
+  /** Ends all leases of studies that nobody works on, so that they are ranked anew. */
+  async releaseAll(): Promise<void> {
+    await this.#release([...this.#studies.values()].filter((study) => study.inFlight.size === 0));
     this.#mayLease = true;
+  }
+
+  /** These have ended in the catalog: they are not handed out any more. */
+  drop(deliveryIds: ReadonlySet<number>): void {
+    for (const study of this.#studies.values()) study.drop(deliveryIds);
   }
 
   /** A study's order became more urgent in the catalog. */
@@ -183,37 +228,56 @@ export class ReplayWindow {
   }
 
   async #fill(now: number): Promise<void> {
-    const displaced = this.#displaced;
-    this.#displaced = [];
-    if (displaced.length > 0) await this.#release(displaced);
-    const room = this.#maxStudies - this.#studies.size;
+    await this.#endLeases();
+    const room = this.#options.maxStudies - this.#studies.size;
     if (!this.#mayLease || room <= 0) return;
     this.#mayLease = false;
-    const leased = await this.#catalog.leaseStudies({ destinationId: this.#destinationId, now, limit: room });
+    const { catalog, destinationId, lane, historyTier } = this.#options;
+    const ofTier = historyTier === undefined ? {} : { historyTier };
+    const leased = await catalog.leaseStudies({ destinationId, now, limit: room, lane, ...ofTier });
     if (leased.length === room) this.#mayLease = true;
     for (const { studyInstanceUid, rank, lease, interrupted } of leased) {
-      this.#studies.set(studyInstanceUid, new WindowStudy(studyInstanceUid, lease, rank));
-      this.#onLeased(studyInstanceUid, interrupted);
+      this.#studies.set(studyInstanceUid, new WindowStudy(studyInstanceUid, lane, lease, rank));
+      this.#options.onLeased(studyInstanceUid, interrupted);
     }
   }
 
   async #page(study: WindowStudy, now: number): Promise<void> {
-    if (study.queue.length > 0) return;
-    if (!study.mayHaveMore) {
-      // Once nobody works on it, what was answered may be looked up, and what was held back may go.
-      if (study.inFlight.size > 0 || !study.progressed) return;
-      study.cursor = 0;
-      study.progressed = false;
+    while (study.queue.length === 0) {
+      if (!study.mayHaveMore) {
+        // Once nobody works on it, what was answered may be looked up, and what was held back may go.
+        if (study.inFlight.size > 0 || !study.progressed) return;
+        study.cursor = 0;
+        study.progressed = false;
+      }
+      await this.#nextPage(study, now);
     }
+  }
+
+  /** Pages on where all that came waits for evidence: what is pending may stand behind it. */
+  async #pageToPending(study: WindowStudy, now: number): Promise<void> {
+    await this.#page(study, now);
+    for (let pages = 1; pages < MAX_TRIAL_PAGES && study.mayHaveMore; pages += 1) {
+      if (study.queue.some(({ state }) => state === 'pending')) return;
+      await this.#nextPage(study, now);
+    }
+  }
+
+  async #nextPage(study: WindowStudy, now: number): Promise<void> {
     study.mayHaveMore = false;
     this.#paging = study;
-    const page = await this.#catalog
+    const page = await this.#options.catalog
       .dueDeliveries({
-        destinationId: this.#destinationId,
+        destinationId: this.#options.destinationId,
         studyInstanceUid: study.studyInstanceUid,
         now,
         afterId: study.cursor,
         limit: PAGE_SIZE,
+      })
+      .catch((error) => {
+        // It has not been looked at: it is neither finished, nor clear of doubt.
+        study.mayHaveMore = true;
+        throw error;
       })
       .finally(() => {
         this.#paging = undefined;
@@ -229,7 +293,7 @@ export class ReplayWindow {
       (study) => study.queue.length === 0 && study.inFlight.size === 0 && !study.mayHaveMore && !study.progressed,
     );
     if (finished.length === 0) return false;
-    for (const { studyInstanceUid } of finished) this.#onFinished(studyInstanceUid);
+    for (const { studyInstanceUid } of finished) this.#options.onFinished(studyInstanceUid);
     await this.#release(finished.filter((study) => study.yielded));
     await this.#release(
       finished.filter((study) => !study.yielded),
@@ -240,18 +304,41 @@ export class ReplayWindow {
   }
 
   async #release(studies: readonly WindowStudy[], deferUntil?: number): Promise<void> {
-    if (studies.length === 0) return;
-    for (const study of studies) this.#studies.delete(study.studyInstanceUid);
-    await this.#catalog.releaseStudies({
-      destinationId: this.#destinationId,
-      leases: studies.map((study) => study.lease),
-      ...(deferUntil === undefined ? {} : { deferUntil }),
-    });
+    for (const study of studies) {
+      this.#studies.delete(study.studyInstanceUid);
+      this.#letGo.set(study, deferUntil);
+    }
+    await this.#endLeases();
+  }
+
+  async #endLeases(): Promise<void> {
+    const { catalog, destinationId, isInDoubt } = this.#options;
+    const groups = new Map<string, { readonly studies: WindowStudy[]; readonly terms: object }>();
+    for (const [study, deferUntil] of this.#letGo) {
+      const terms = {
+        clarified: !isInDoubt(study.studyInstanceUid),
+        ...(deferUntil === undefined ? {} : { deferUntil }),
+      };
+      const key = JSON.stringify(terms);
+      const group = groups.get(key) ?? { studies: [], terms };
+      groups.set(key, group);
+      group.studies.push(study);
+    }
+    for (const { studies, terms } of groups.values()) {
+      await catalog.releaseStudies({ destinationId, leases: studies.map(({ lease }) => lease), ...terms });
+      for (const study of studies) this.#letGo.delete(study);
+    }
   }
 }
 
-function takeBatch(study: WindowStudy, bounds: BatchBounds): WorkBatch | undefined {
-  const first = study.queue[0];
+function takeBatch(
+  study: WindowStudy,
+  bounds: BatchBounds,
+  isWithheld: (deliveryId: number) => boolean,
+): WorkBatch | undefined {
+  const first = study.queue.find(
+    ({ id, state }) => (state === 'pending' ? bounds.maySend : bounds.mayLookUp) && !isWithheld(id),
+  );
   if (first === undefined) return undefined;
   const kind = first.state === 'pending' ? 'send' : 'look-up';
   const taken: Delivery[] = [];
@@ -261,10 +348,10 @@ function takeBatch(study: WindowStudy, bounds: BatchBounds): WorkBatch | undefin
   for (const delivery of study.queue) {
     const fits =
       kind === 'send'
-        ? taken.length === 0 ||
+        ? delivery === first ||
           (taken.length < Math.min(company, bounds.companyOf(delivery.id)) && bytes + delivery.bytes <= bounds.maxBytes)
         : taken.length < MAX_LOOK_UP_BATCH;
-    if (fits && delivery.state === first.state) {
+    if (fits && delivery.state === first.state && !isWithheld(delivery.id)) {
       taken.push(delivery);
       bytes += delivery.bytes;
       company = Math.min(company, bounds.companyOf(delivery.id));

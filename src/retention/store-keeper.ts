@@ -30,6 +30,11 @@ export interface StorageStatus extends Holdings {
 
 /** Events of the store. */
 export interface StorageEvents {
+  /**
+   * The store has failed for good: nothing is taken in or delivered any more, and everything is refused. What was
+   * acknowledged is safe. Close, and open it again, or end the process and have it started anew.
+   */
+  readonly lost: { readonly error: Error };
   /** A whole study was evicted: every destination has verified it. */
   readonly evicted: EvictedStudy;
   /** Instances are refused for want of room, with why nothing could be evicted; or are taken again, with null. */
@@ -96,6 +101,7 @@ export class StoreKeeper {
     const { rebuilt } = store;
     // Later: whoever opens the spillway has no listeners on it yet.
     if (rebuilt) clock.schedule(0, () => this.#options.emit('rebuilt', rebuilt));
+    store.lost?.then((error) => this.#options.emit('lost', { error })).catch(this.#options.onFault);
     this.#working = this.#walkThrough();
     this.#scheduleSnapshot(Math.min(FIRST_SNAPSHOT_MS, this.#options.snapshotIntervalMs));
   }

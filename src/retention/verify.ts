@@ -2,11 +2,11 @@ import type { AbortableOptions } from '../domain/abort.ts';
 import type { Clock } from '../domain/clock.ts';
 import type { VersionRecord } from '../domain/delivery.ts';
 import { SpillwayError } from '../errors.ts';
+import { Pacer } from '../pacer.ts';
 import type { BlobStore } from '../storage/blob-store.ts';
 import type { Catalog } from '../storage/catalog.ts';
 import { brokenLink } from '../storage/event-log.ts';
 import { examine } from './examine.ts';
-import { Pacer } from './pacer.ts';
 
 const PAGE_SIZE = 200;
 const DEFAULT_BYTES_PER_SECOND = 64 * 1024 * 1024;

@@ -1,10 +1,10 @@
 import { readAndDigest } from '../dicom/data-set-digest.ts';
 import type { Clock } from '../domain/clock.ts';
 import { SpillwayError } from '../errors.ts';
+import { Pacer } from '../pacer.ts';
 import type { BlobStore, StoredBlob } from '../storage/blob-store.ts';
 import type { Catalog, FoundInstance } from '../storage/catalog.ts';
 import { examine, type PlacedBytes } from './examine.ts';
-import { Pacer } from './pacer.ts';
 
 const PAGE_SIZE = 200;
 

@@ -1,203 +1,36 @@
-import type { Delivery, DeliveryState, Evidence, Presence, VersionRecord } from '../domain/delivery.ts';
-import type { EpisodeCounts, EpisodeRecord } from '../domain/episode.ts';
+import type {
+  Delivery,
+  DeliveryFilter,
+  DeliveryState,
+  Evidence,
+  Lane,
+  Presence,
+  VersionRecord,
+} from '../domain/delivery.ts';
+import type { EpisodeCounts, EpisodeRecord, EpisodeTierCounts } from '../domain/episode.ts';
 import type { LogDetail, LogEntry } from '../domain/log.ts';
-import type { Rank, Urgency } from '../domain/rank.ts';
+import type { Urgency } from '../domain/rank.ts';
+import type {
+  Acceptance,
+  AcceptanceResult,
+  CommitmentTransaction,
+  DestinationRecord,
+  Eviction,
+  EvictionBlock,
+  EvictionTerms,
+  FoundInstance,
+  Holdings,
+  HourlyTotal,
+  LeasedStudy,
+  RankedStudy,
+  RankingFacts,
+  Settlement,
+  StudyFilter,
+  StudyRecord,
+  TierBacklog,
+} from './catalog-records.ts';
 
-/** One instance whose bytes are durable, offered to the catalog. */
-export interface Acceptance {
-  readonly version: VersionRecord;
-  /** Header values that later reading needs, by keyword (PS3.6); no pixel data. */
-  readonly attributes: Readonly<Record<string, string>>;
-  /** What the caller said about where the instance came from. */
-  readonly source: string | null;
-  /** What the caller said of the order; null when nothing. */
-  readonly urgency: Urgency | null;
-  /** The route as decided, with the rank of the instance at each destination. Destinations must be registered. */
-  readonly deliveries: readonly { readonly destinationId: string; readonly rank: Rank }[];
-}
-
-/** What became of one acceptance. */
-export interface AcceptanceResult {
-  /**
-   * `created`: first data set under this SOP Instance UID. `version`: another one stands under it already.
-   * `identical`: SOP Instance UID, transfer syntax and digest are known; nothing was recorded. `restored`: they are, but
-   * its bytes were not here, or nobody had confirmed it: now it is kept, and delivered as routed.
-   */
-  readonly outcome: 'created' | 'identical' | 'version' | 'restored';
-  /** The version that stands: the one offered, or for `identical` and `restored` the one that was there. */
-  readonly version: VersionRecord;
-  /** Where it is delivered to because of this acceptance. */
-  readonly destinations: readonly string[];
-}
-
-/** A study of which something is held: what a search answers with. Values are those of the last version that had one. */
-export interface StudyRecord {
-  readonly studyInstanceUid: string;
-  readonly patientId: string | null;
-  /** As in the data set, component groups included (PS3.5 section 6.2.1). */
-  readonly patientName: string | null;
-  readonly accessionNumber: string | null;
-  /** DA: YYYYMMDD. */
-  readonly studyDate: string | null;
-  readonly studyDescription: string | null;
-  /** Of all its instances, ascending. */
-  readonly modalities: readonly string[];
-  /** Versions whose bytes are here. */
-  readonly instances: number;
-  readonly bytes: number;
-  /** Open deliveries of the study, to all destinations. */
-  readonly openDeliveries: number;
-  /** ms since the epoch. */
-  readonly firstReceivedAt: number;
-  readonly lastReceivedAt: number;
-}
-
-/** What a search for studies goes by; all that is given must hold. */
-export interface StudyFilter {
-  readonly studyInstanceUid?: string;
-  readonly patientId?: string;
-  /** Case-insensitive; `*` stands for any text, `?` for one character (PS3.4 section C.2.2.2.4). */
-  readonly patientName?: string;
-  readonly accessionNumber?: string;
-  /** DA: YYYYMMDD, both ends included. */
-  readonly studyDate?: { readonly from?: string; readonly to?: string };
-  /** One of the study's modalities. */
-  readonly modality?: string;
-  /** Studies from after this study UID. */
-  readonly after?: string;
-  readonly limit: number;
-}
-
-/** What must hold of a study before it may be evicted, besides that all of it is verified. */
-export interface EvictionTerms {
-  /** Every verified delivery has at least this evidence. */
-  readonly evidence: Evidence;
-  /** Nothing of it was received at or after this instant, ms since the epoch. */
-  readonly receivedBefore: number;
-}
-
-/** How much a catalog knows to be held. */
-export interface Holdings {
-  /** Versions whose bytes are here. */
-  readonly instances: number;
-  readonly bytes: number;
-  /** Of them, those that only their files told of. */
-  readonly unconfirmed: number;
-  /** Versions whose bytes are gone, and nobody has evicted them. */
-  readonly missing: number;
-}
-
-/** A study that is being evicted: its rows say so, its bytes are to be removed. */
-export interface Eviction {
-  readonly studyInstanceUid: string;
-  readonly bytes: number;
-  readonly blobRefs: readonly string[];
-}
-
-/** Why studies may not be evicted; a study counts once, under the first that holds. */
-export interface EvictionBlock {
-  /**
-   * `pending`: a delivery is still open. `unverified`: quarantined or discarded at a destination in use. `unrouted`: an
-   * instance is verified nowhere, since it is delivered nowhere or its destination was retired. `evidence`: verified by
-   * less than asked for. `recent`: received too lately. `none`: it may be evicted.
-   */
-  readonly reason: 'pending' | 'unverified' | 'unrouted' | 'evidence' | 'recent' | 'none';
-  readonly studies: number;
-  readonly bytes: number;
-}
-
-/** What was received in one hour of one modality. Outlives eviction. */
-export interface HourlyTotal {
-  /** Its beginning, ms since the epoch. */
-  readonly hour: number;
-  /** Modality (0008,0060); empty where the instance says none. */
-  readonly modality: string;
-  /** Studies that had none of this modality before. */
-  readonly studies: number;
-  readonly instances: number;
-  readonly bytes: number;
-}
-
-/** A request for storage commitment (PS3.4 annex J) that has not been answered. */
-export interface CommitmentTransaction {
-  readonly transactionUid: string;
-  readonly destinationId: string;
-  /** ms since the epoch. */
-  readonly requestedAt: number;
-  /** What it asks about. */
-  readonly deliveryIds: readonly number[];
-}
-
-/** An instance that only its file tells of, as a walk through the blobs found it. */
-export interface FoundInstance {
-  readonly version: VersionRecord;
-  readonly attributes: Readonly<Record<string, string>>;
-}
-
-/** A study × destination that was leased. */
-export interface LeasedStudy {
-  readonly studyInstanceUid: string;
-  readonly rank: Rank;
-  /** The fencing token: settling needs it. */
-  readonly lease: number;
-  /** It was leased before and never released, so some of its sends may have arrived. */
-  readonly interrupted: boolean;
-}
-
-/** What happened to one leased delivery. */
-export interface Settlement {
-  readonly deliveryId: number;
-  readonly lease: number;
-  readonly state: DeliveryState;
-  readonly evidence: Evidence;
-  readonly attempts: number;
-  readonly reason: string | null;
-  /** For `pending` and `sent`: when it is due again, ms since the epoch; 0 is at once. */
-  readonly notBefore: number;
-  /** When it was decided, ms since the epoch. */
-  readonly at: number;
-}
-
-/** A destination as the catalog knows it, with counts of its deliveries by state. */
-export interface DestinationRecord {
-  readonly destinationId: string;
-  /** ms since the epoch; null while it is in use. */
-  readonly retiredAt: number | null;
-  readonly retiredReason: string | null;
-  readonly retiredBy: string | null;
-  /** By what its whole backlog is ranked, as `markRanked` said last; null where that is not known. */
-  readonly rankedBy: string | null;
-  readonly pending: number;
-  readonly sent: number;
-  readonly verified: number;
-  readonly quarantined: number;
-  readonly discarded: number;
-}
-
-/** A study with open deliveries, and its rank. */
-export interface RankedStudy {
-  readonly studyInstanceUid: string;
-  readonly rank: Rank;
-  /** The arrival id of the version of the study that was accepted last, wherever it was routed; not always the greatest. */
-  readonly lastArrivalId: string;
-}
-
-/** What a version's rank was judged by. */
-export interface RankingFacts {
-  readonly arrivalId: string;
-  readonly attributes: Readonly<Record<string, string>>;
-  /** ms since the epoch. */
-  readonly receivedAt: number;
-  readonly urgency: Urgency | null;
-}
-
-/** Open deliveries of one tier; `tier` is the index into the policy. */
-export interface TierBacklog {
-  readonly tier: number;
-  readonly studies: number;
-  readonly instances: number;
-  readonly bytes: number;
-}
+export type * from './catalog-records.ts';
 
 /**
  * Identities, deliveries, leases and episodes. The catalog is the truth: what it has committed survives a crash of the
@@ -234,7 +67,8 @@ export interface Catalog {
    * One that is known otherwise (`Presence`) is `restored`: it keeps its arrival id, its bytes are where the reference
    * offered says, and it is delivered as routed, except where a delivery of it is open (whose study's rank is merged all
    * the same) or was discarded. One that is `evicting` is refused (`SPILLWAY_STORE_FAILED`), and the batch with it.
-   * Deliveries of a further version under a SOP Instance UID are marked `furtherVersion`.
+   * Deliveries of a further version under a SOP Instance UID are marked `furtherVersion`. What a person had discarded in a
+   * catalog that was rebuilt since is accepted, and not delivered where it was discarded.
    */
   accept(batch: readonly Acceptance[]): Promise<readonly AcceptanceResult[]>;
 
@@ -324,20 +158,37 @@ export interface Catalog {
   /**
    * Leases up to `limit` studies that have open deliveries due at `now` and are not leased, most urgent first
    * (`compareRank`, then study UID). A lease lasts until it is released or the catalog is opened anew; opening voids
-   * all former leases, and what they had leased comes back as `interrupted` until it has been leased once.
+   * all former leases, and what they had leased comes back as `interrupted` until such a lease is released with `clarified`.
+   *
+   * A study is of the backlog when it had open deliveries while an episode of the destination had neither ended nor
+   * been closed, or when that episode was opened; it is live again with the first delivery that it receives once nothing of it
+   * is open and no such episode is. What `returnToBacklog` returns is of the backlog, too. `lane` asks for those of one
+   * kind (`history`: of the backlog, and of the tier `historyTier` or a later one, which `backlog` leaves out then);
+   * without it for all.
    */
   leaseStudies(request: {
     readonly destinationId: string;
     readonly now: number;
     readonly limit: number;
+    readonly lane?: Lane;
+    /** The index of the tier that is a lane of its own; without it there is no such lane. */
+    readonly historyTier?: number;
   }): Promise<readonly LeasedStudy[]>;
 
-  /** Ends leases. Open deliveries are due at `deferUntil` at the earliest, where given. A stale lease is ignored. */
+  /**
+   * Ends leases. Open deliveries are due at `deferUntil` at the earliest, where given. A stale lease is ignored.
+   * `clarified`: true where what an interrupted send may have brought there has been asked for, so that these are
+   * interrupted no more; false where some of it may have arrived and has not been asked for, so that they are.
+   */
   releaseStudies(release: {
     readonly destinationId: string;
     readonly leases: readonly number[];
     readonly deferUntil?: number;
+    readonly clarified?: boolean;
   }): Promise<void>;
+
+  /** No open delivery of the destination is due later than `latest`: the clock may have gone back. */
+  boundDelays(bound: { readonly destinationId: string; readonly latest: number }): Promise<void>;
 
   /**
    * Open deliveries of a leased study that are due at `now`, ascending by id from after `afterId`. A further version
@@ -352,8 +203,8 @@ export interface Catalog {
   }): Promise<readonly Delivery[]>;
 
   /**
-   * Records what happened to leased deliveries. One whose lease is no longer the study's, or which is final already,
-   * is left as it is; their ids are returned.
+   * Records what happened to leased deliveries. One whose lease is no longer the study's, which is final already, or
+   * which has to wait since an earlier version was redriven, is left as it is; their ids are returned.
    */
   settle(settlements: readonly Settlement[]): Promise<readonly number[]>;
 
@@ -397,21 +248,142 @@ export interface Catalog {
   /** Open deliveries by tier, ascending; tiers without any are left out. */
   backlog(destinationId: string): Promise<readonly TierBacklog[]>;
 
-  /** Deliveries in one state, ascending by id from after `afterId`. */
-  deliveries(page: {
+  /**
+   * Deliveries to a destination in one state, ascending by id from after `afterId`, and where to go on: a page may hold
+   * fewer than `limit`, or none, though more follow, so that no call looks at more than a bounded number of rows.
+   * `next` is null at the end.
+   */
+  deliveries(
+    page: DeliveryFilter & {
+      readonly destinationId: string;
+      readonly state: DeliveryState;
+      readonly afterId: number;
+      readonly limit: number;
+    },
+  ): Promise<{ readonly deliveries: readonly Delivery[]; readonly next: number | null }>;
+
+  /**
+   * Quarantined deliveries are tried again: they are pending with evidence `accepted` and no attempts, and have never
+   * been answered. One is left as it is when it is not quarantined, when its bytes are not here, or when a later version
+   * under its SOP Instance UID is `sent` or `verified` there, or was answered, wherever it stands (`superseded`: the later
+   * one would be put back), and is not redriven by the same call. A later one that is pending waits for it. What open
+   * commitment transactions asked about them counts no more. Durable as a decision, so that no rebuild puts them aside
+   * again. The destination must be in use. At most 1,000.
+   */
+  redrive(redrive: {
     readonly destinationId: string;
-    readonly state: DeliveryState;
+    readonly deliveryIds: readonly number[];
+    readonly by: string;
+    readonly at: number;
+  }): Promise<{ readonly redriven: readonly number[]; readonly superseded: readonly number[] }>;
+
+  /**
+   * A person gives deliveries up, quarantined or open ones; others are left as they are. Leased ones settle nothing any
+   * more. The decision carries what identifies the version (SOP Instance UID, transfer syntax, digest), so that no
+   * rebuild delivers it, under whatever arrival id it is taken up. Returns those that were given up. At most 1,000.
+   */
+  discard(discard: {
+    readonly destinationId: string;
+    readonly deliveryIds: readonly number[];
+    readonly reason: string;
+    readonly by: string;
+    readonly at: number;
+  }): Promise<readonly number[]>;
+
+  /**
+   * Evidence that comes by itself, without a lease, such as a storage commitment: `evidence` is raised, never lowered,
+   * and what is not discarded is `verified` where `settles`. Late evidence counts: for what is pending (to be sent again)
+   * and quarantined too. What proves no more than a UID (`found`, `committed`) does nothing for a further version, nor
+   * where another version has been sent there. Returns those that became verified. At most 1,000.
+   */
+  raiseEvidence(raise: {
+    readonly destinationId: string;
+    readonly deliveryIds: readonly number[];
+    readonly evidence: Evidence;
+    readonly settles: boolean;
+    /** The commitment transaction that it answers: only for what that one still asks about. */
+    readonly transactionUid?: string;
+    readonly at: number;
+  }): Promise<readonly number[]>;
+
+  /**
+   * What became verified last at a destination and whose bytes are here, newest first, from before `before` (an earlier
+   * answer's `next`), each the last version under its SOP Instance UID that was sent there (`superseded` of `redrive`). Looks
+   * at a bounded number of rows, so that a page may hold fewer than `limit` (or more, where an older store had settled many
+   * at once); `next` is null at the end. `evicted` counts those passed over since their bytes made room, `unavailable`
+   * those whose bytes are missing.
+   */
+  recentlyVerified(page: {
+    readonly destinationId: string;
+    readonly before?: number;
+    /**
+     * Leaves out what was settled before this instant, ms since the epoch (not where an older store did not write it
+     * down), and ends (`next` null) where all that is older was.
+     */
+    readonly since?: number;
+    readonly limit: number;
+  }): Promise<{
+    readonly deliveries: readonly Delivery[];
+    readonly evicted: number;
+    readonly unavailable: number;
+    readonly next: number | null;
+  }>;
+
+  /**
+   * Verified deliveries that the destination is found not to hold are owed again: pending, with evidence `accepted`. What
+   * they had reached stays in the event log, and what open commitment transactions asked about them counts no more. One
+   * that is not verified, whose bytes are not here, or that a later version supersedes (`superseded` of `redrive`), is left
+   * as it is (later ones of the same call come first). Durable as a decision. The destination must be in use. Returns those that
+   * are owed. At most 1,000.
+   */
+  returnToBacklog(lost: {
+    readonly destinationId: string;
+    readonly deliveryIds: readonly number[];
+    readonly reason: string;
+    readonly at: number;
+  }): Promise<readonly number[]>;
+
+  /**
+   * A standby takes over: what is open at `from` and was never routed to `to` is owed to `to` as well, with the rank that
+   * its study has at `from`. A version is passed over where `to` was offered a later one under its SOP Instance UID, which
+   * it would put back. From after the delivery `afterId`; `next` is null at the end.
+   */
+  copyOpenDeliveries(copy: {
+    readonly from: string;
+    readonly to: string;
     readonly afterId: number;
     readonly limit: number;
-  }): Promise<readonly Delivery[]>;
+  }): Promise<{ readonly copied: number; readonly next: number | null }>;
 
-  /** Opens an episode; its set begins with what is open now. */
+  /** When the answered delivery that was accepted first, of those that wait for evidence, was answered; null without any. */
+  oldestAnswerAt(destinationId: string): Promise<number | null>;
+
+  /** Opens an episode; its set begins with what is open now, which becomes backlog (`leaseStudies`). */
   openEpisode(episode: {
     readonly destinationId: string;
     readonly cause: string;
     readonly startedAt: number;
     readonly detectedAt: number;
+    readonly planned?: boolean;
+    readonly expectedEndAt?: number | null;
+    /** Who declared it; goes into the event log. */
+    readonly by?: string;
   }): Promise<EpisodeRecord>;
+
+  /**
+   * A person declares that an outage under way is planned, or changes what was said of it; that the plan was ended is taken
+   * back. Returns it as it stands.
+   */
+  planEpisode(plan: {
+    readonly episodeId: number;
+    readonly cause: string;
+    readonly expectedEndAt: number | null;
+    readonly by: string;
+    readonly at: number;
+  }): Promise<EpisodeRecord>;
+
+  /** A person says that a planned outage is over, and the destination may be asked. Returns it as it stands. */
+  endPlan(end: { readonly episodeId: number; readonly by: string; readonly at: number }): Promise<EpisodeRecord>;
 
   /**
    * Sets an instant of an episode that is still null. `ended` also fixes its set: what is accepted later is live.
@@ -434,12 +406,26 @@ export interface Catalog {
   /** Whether an ended episode's set still has pending, and still has open deliveries. Cheap at any backlog. */
   episodeRemains(episodeId: number): Promise<{ readonly pending: boolean; readonly open: boolean }>;
 
-  /** Counts an episode's set from the deliveries' own rows, whole and by the studies' present tier. */
+  /**
+   * Counts an episode's set from the deliveries' own rows, whole and by the studies' present tier, ascending; `received` of
+   * the whole is counted where deliveries come in. A delivery that was final when the episode began is not of its set,
+   * whether or not it is owed again later. Other calls go on meanwhile.
+   */
   countEpisode(episodeId: number): Promise<{
     readonly total: EpisodeCounts;
-    /** Without `received`, which belongs to no tier: a study's tier may change while it waits. */
-    readonly tiers: readonly (Omit<EpisodeCounts, 'received'> & { readonly tier: number })[];
+    readonly tiers: readonly EpisodeTierCounts[];
   }>;
+
+  /**
+   * Deliveries of an episode's set that are not verified, in one state, ascending by id from after `afterId`; `next` as
+   * in `deliveries`.
+   */
+  episodeDeliveries(page: {
+    readonly episodeId: number;
+    readonly state: Exclude<DeliveryState, 'verified'>;
+    readonly afterId: number;
+    readonly limit: number;
+  }): Promise<{ readonly deliveries: readonly Delivery[]; readonly next: number | null }>;
 
   /** Records a request for commitment before it is sent. A UID that is there already is `SPILLWAY_STORE_FAILED`. */
   openCommitment(transaction: CommitmentTransaction): Promise<void>;
@@ -456,8 +442,8 @@ export interface Catalog {
 
   /**
    * Appends to the event log, whose entries are chained by their hashes (`hashOf` of log entries) and never change. The
-   * catalog itself logs, in the transaction that makes it so: quarantine, retirement, episodes, evictions, what is taken
-   * up, restored or missing.
+   * catalog itself logs, in the transaction that makes it so: quarantine, and what leaves it, discards, what is returned to
+   * the backlog, retirement, episodes, evictions, what is taken up, restored or missing.
    */
   appendLog(entry: { readonly at: number; readonly kind: string; readonly detail: LogDetail }): Promise<LogEntry>;
 

@@ -142,6 +142,7 @@ export async function openFileStore(
     return {
       ...opened,
       rebuilt: catalog.rebuilt,
+      lost: catalog.lost,
       caveats: blobs.canSyncDirectories ? [] : [CANNOT_SYNC_DIRECTORIES],
       snapshot,
       close() {

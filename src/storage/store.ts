@@ -15,6 +15,8 @@ export interface OpenStore {
   readonly blobs: BlobStore;
   /** Null, or absent, when the catalog was sound. */
   readonly rebuilt?: Rebuild | null;
+  /** Resolves when the store has failed for good while it was open, so that only opening it again helps; absent where it cannot. */
+  readonly lost?: Promise<Error>;
   /** What does not hold here of the promise, in a sentence each. */
   readonly caveats?: readonly string[];
   /** Copies the catalog, durably, unless nothing has changed since the last time; absent where others see to that. */

@@ -1,8 +1,28 @@
 import { acceptanceChecks, versionChecks } from './catalog/acceptance-checks.ts';
 import { commitmentChecks } from './catalog/commitment-checks.ts';
-import { dueChecks, furtherVersionChecks, listingChecks, settlementChecks } from './catalog/delivery-checks.ts';
+import {
+  discardChecks,
+  redriveChecks,
+  redriveOrderChecks,
+  retiredChecks,
+  returnChecks,
+} from './catalog/decision-checks.ts';
+import {
+  dueChecks,
+  filterChecks,
+  furtherVersionChecks,
+  listingChecks,
+  settlementChecks,
+} from './catalog/delivery-checks.ts';
 import { destinationChecks, failureChecks } from './catalog/destination-checks.ts';
-import { episodeChecks, episodeMarkChecks } from './catalog/episode-checks.ts';
+import {
+  endedPlanChecks,
+  episodeChecks,
+  episodeListChecks,
+  episodeMarkChecks,
+  plannedChecks,
+  tierChecks,
+} from './catalog/episode-checks.ts';
 import {
   crashedEvictionChecks,
   evictionChecks,
@@ -10,8 +30,10 @@ import {
   evictionReasonChecks,
   evictionTermChecks,
 } from './catalog/eviction-checks.ts';
+import { instantChecks, raiseChecks, recentChecks } from './catalog/evidence-checks.ts';
 import type { Check } from './catalog/fixtures.ts';
 import { holdingChecks, hourChecks, searchChecks } from './catalog/holding-checks.ts';
+import { boundChecks, clarifiedChecks, laneChecks } from './catalog/lane-checks.ts';
 import { leaseChecks, restartChecks } from './catalog/lease-checks.ts';
 import { logChecks, loggedChecks } from './catalog/log-checks.ts';
 import { randomOperations } from './catalog/random-operations.ts';
@@ -22,6 +44,7 @@ import {
   restorationChecks,
   versionRestorationChecks,
 } from './catalog/restoration-checks.ts';
+import { standbyChecks } from './catalog/standby-checks.ts';
 import { foundAgainChecks, missingChecks, walkChecks } from './catalog/walk-checks.ts';
 import type { ContractOptions } from './contract.ts';
 
@@ -58,14 +81,31 @@ export function catalogContract(options: ContractOptions): void {
   rankingChecks(check);
   rankingFactChecks(check);
   leaseChecks(check);
+  laneChecks(check);
+  boundChecks(check);
+  clarifiedChecks(check);
   restartChecks(check);
   settlementChecks(check);
   dueChecks(check);
   furtherVersionChecks(check);
   listingChecks(check);
+  filterChecks(check);
+  redriveChecks(check);
+  redriveOrderChecks(check);
+  retiredChecks(check);
+  discardChecks(check);
+  returnChecks(check);
+  instantChecks(check);
+  raiseChecks(check);
+  recentChecks(check);
+  standbyChecks(check);
   destinationChecks(check);
   episodeChecks(check);
   episodeMarkChecks(check);
+  plannedChecks(check);
+  endedPlanChecks(check);
+  tierChecks(check);
+  episodeListChecks(check);
   failureChecks(check);
   holdingChecks(check);
   searchChecks(check);

@@ -1,6 +1,7 @@
 /**
  * What the project tests itself with, for users' own adapters and gateways: contract suites, faults among them (calls that
- * fail, kills, loss of power), a virtual clock, synthetic DICOM, and a small DICOMweb PACS that shows a real one's faults.
+ * fail, kills, loss of power), a virtual clock, synthetic DICOM, a small DICOMweb PACS that shows a real one's faults, and a
+ * TCP proxy that shows those of a network.
  *
  * @module
  */
@@ -21,4 +22,5 @@ export { type PowerLossOptions, powerLossContract } from './power-loss-contract.
 export { seededRandom } from './seeded-random.ts';
 export { storeContract } from './store-contract.ts';
 export * from './synthetic.ts';
+export { type TcpBreak, type TcpLine, TcpProxy, type TcpProxyOptions } from './tcp-proxy.ts';
 export { VirtualClock } from './virtual-clock.ts';

@@ -1,7 +1,7 @@
 import type { Clock } from '../domain/clock.ts';
 
 interface Timer {
-  readonly at: number;
+  at: number;
   readonly callback: () => void;
 }
 
@@ -25,6 +25,18 @@ export class VirtualClock implements Clock {
     return () => {
       this.#timers = this.#timers.filter((other) => other !== timer);
     };
+  }
+
+  /** The clock is put right by somebody, forward or back; whoever waits, waits as long as ever. */
+  jump(ms: number): void {
+    this.#now += ms;
+    for (const timer of this.#timers) timer.at += ms;
+  }
+
+  /** Time passes in which this process does not run: what fell due meanwhile is called afterwards, all at once. */
+  stall(ms: number): void {
+    this.#now += ms;
+    this.advance(0);
   }
 
   /** Lets time pass; what falls due is called in its order, each at its own instant. */

@@ -1,12 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, globSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { delimiter, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
+import { freePort } from '../../src/testing/free-port.ts';
 
 /** An Orthanc of the running test's own, with the DICOMweb plugin and nothing else. */
 export interface Orthanc {
@@ -25,9 +24,6 @@ const START_MS = 30_000;
 const STOP_MS = 20_000;
 const POLL_MS = 25;
 const MAX_LOG_CHARACTERS = 8_000;
-const FIRST_PORT = 15_000;
-const LAST_PORT = 32_000;
-const PORT_ATTEMPTS = 20;
 
 const executable = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin']
   .map((directory) => join(directory, 'Orthanc'))
@@ -48,7 +44,8 @@ export function missingOrthanc(): string | undefined {
 /** Starts an Orthanc on loopback whose files are all in `directory`. It is stopped when the test has finished. */
 export async function startOrthanc({ directory }: { readonly directory: string }): Promise<Orthanc> {
   await mkdir(directory, { recursive: true });
-  const orthanc = new OrthancProcess(directory, await freePort());
+  // It listens on every address, and answers to loopback alone.
+  const orthanc = new OrthancProcess(directory, await freePort('0.0.0.0'));
   onTestFinished(() => orthanc.stop('SIGKILL'));
   await orthanc.start();
   return orthanc;
@@ -135,25 +132,4 @@ class OrthancProcess implements Orthanc {
 
 function hasEnded(child: ChildProcess): boolean {
   return child.exitCode !== null || child.signalCode !== null;
-}
-
-/**
- * A port that nobody listens on, below those that systems give to outgoing connections: it must still be free when
- * Orthanc comes back, and nothing that knocks meanwhile may happen to be given it and so connect to itself.
- */
-async function freePort(): Promise<number> {
-  for (let attempt = 0; attempt < PORT_ATTEMPTS; attempt += 1) {
-    const port = randomInt(FIRST_PORT, LAST_PORT + 1);
-    // On every address, as Orthanc listens; it answers to loopback alone.
-    const server = createServer().listen(port, '0.0.0.0');
-    const isFree = await once(server, 'listening').then(
-      () => true,
-      () => false,
-    );
-    if (!isFree) continue;
-    server.close();
-    await once(server, 'close');
-    return port;
-  }
-  throw new Error(`None of ${PORT_ATTEMPTS} ports tried between ${FIRST_PORT} and ${LAST_PORT} is free.`);
 }

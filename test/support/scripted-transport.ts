@@ -53,7 +53,7 @@ export class ScriptedTransport implements Transport {
     return this.reachable ? ({ alive: true } as const) : ({ alive: false, reason: 'connection refused' } as const);
   }
 
-  async lookUp(instances: readonly InstanceIdentity[]) {
+  async lookUp(instances: readonly InstanceIdentity[]): Promise<Set<string> | null> {
     if (!this.reachable) return null;
     this.lookUps += 1;
     const uids = instances.map(({ sopInstanceUid }) => sopInstanceUid);

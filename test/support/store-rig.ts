@@ -169,7 +169,7 @@ export async function inState(
   destinationId = 'pacs',
 ): Promise<readonly string[]> {
   const page = await store.catalog.deliveries({ destinationId, state, afterId: 0, limit: PAGE_SIZE });
-  return page.map(({ arrivalId }) => arrivalId);
+  return page.deliveries.map(({ arrivalId }) => arrivalId);
 }
 
 export async function logOf({ spillway }: Opening): Promise<readonly LogEntry[]> {

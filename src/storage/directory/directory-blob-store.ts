@@ -11,7 +11,7 @@ import { Room, type RoomLimits } from './room.ts';
 const INCOMING = 'incoming';
 const DAMAGED = 'damaged';
 /** Larger ones are read no faster, and pile up before the garbage collector hears of them. */
-const READ_CHUNK_BYTES = 128 * 1024;
+const READ_CHUNK_BYTES = 1024 * 1024;
 /** Link is not to be had there: FAT, some network and overlay file systems. */
 export const NO_HARD_LINKS: ReadonlySet<string> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
 

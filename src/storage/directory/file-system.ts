@@ -1,7 +1,8 @@
 import * as callbacks from 'node:fs';
 import { closeSync, fstatSync, openSync, statfsSync } from 'node:fs';
-import { link, mkdir, open as openHandle, readdir, rename, rmdir, stat, unlink } from 'node:fs/promises';
+import { link, mkdir, readdir, rename, rmdir, stat, unlink } from 'node:fs/promises';
 import { promisify } from 'node:util';
+import { handOver } from '../../domain/owned-bytes.ts';
 
 /** A file that is being written. Calls must not overlap. */
 export interface WritableFile {
@@ -60,6 +61,7 @@ const DIRECTORY_MODE = 0o700;
 const canSyncDirectories = process.platform !== 'win32';
 
 const open = promisify(callbacks.open);
+const read = promisify(callbacks.read);
 const write = promisify(callbacks.write);
 const fsync = promisify(callbacks.fsync);
 
@@ -72,19 +74,19 @@ export const nodeFileSystem: FileSystem = {
   canSyncDirectories,
   create: async (path) => new NodeFile(await open(path, 'wx', FILE_MODE)),
   read: async function* (path, chunkBytes) {
-    const handle = await openHandle(path, 'r');
+    const descriptor = await open(path, 'r');
     try {
       // No more than the file has: a stream takes a whole chunk for each small file, which memory does not get back.
-      const { size } = await handle.stat();
+      const { size } = fstatSync(descriptor);
       for (let position = 0; position < size; ) {
-        const chunk = Buffer.allocUnsafeSlow(Math.min(chunkBytes, size - position));
-        const { bytesRead } = await handle.read(chunk, 0, chunk.byteLength, position);
+        const chunk = handOver(Buffer.allocUnsafeSlow(Math.min(chunkBytes, size - position)));
+        const { bytesRead } = await read(descriptor, chunk, 0, chunk.byteLength, position);
         if (bytesRead === 0) return;
         position += bytesRead;
         yield chunk.subarray(0, bytesRead);
       }
     } finally {
-      await handle.close();
+      closeSync(descriptor);
     }
   },
   makeDirectory: async (path) => {

@@ -3,7 +3,7 @@ import { mergeRank, mergeUrgency, type Rank, type Urgency } from '../../domain/r
 import type { Acceptance, AcceptanceResult, FoundInstance } from '../catalog.ts';
 import type { HeldVersion } from './memory-holdings.ts';
 import { destinationEntry, destinationInUse } from './memory-records.ts';
-import type { DestinationEntry, MemoryTables, StudyEntry } from './memory-tables.ts';
+import { type DestinationEntry, type MemoryTables, type StudyEntry, setLane } from './memory-tables.ts';
 
 export function isHere({ presence }: VersionRecord): boolean {
   return presence === 'kept' || presence === 'unconfirmed';
@@ -116,13 +116,15 @@ function isDelivered({ destinations }: MemoryTables, known: HeldVersion): boolea
   );
 }
 
-function rankedStudy(destination: DestinationEntry, studyInstanceUid: string, arrived: Rank): StudyEntry {
+/** A study that receives something, in the order and the lane that it has then. */
+export function rankedStudy(destination: DestinationEntry, studyInstanceUid: string, arrived: Rank): StudyEntry {
   const known = destination.studies.get(studyInstanceUid);
   if (known !== undefined) {
     // Judged by a policy that is none any more, and by nobody judged again since nothing was open.
     const isOutdated = known.open.size === 0 && known.ranking !== destination.ranking;
     known.rank = isOutdated ? arrived : mergeRank(known.rank, arrived);
     known.ranking = destination.ranking;
+    setLane(destination, known, false);
     return known;
   }
   const study: StudyEntry = {
@@ -134,6 +136,7 @@ function rankedStudy(destination: DestinationEntry, studyInstanceUid: string, ar
     dueAt: Number.POSITIVE_INFINITY,
     lease: null,
     isInterrupted: false,
+    isBacklog: destination.outages > 0,
   };
   destination.studies.set(studyInstanceUid, study);
   return study;

@@ -1,9 +1,28 @@
 import type { Presence, VersionRecord } from '../../domain/delivery.ts';
-import type { EpisodeRecord } from '../../domain/episode.ts';
 import { mergeUrgency } from '../../domain/rank.ts';
 import { SpillwayError } from '../../errors.ts';
-import type { Acceptance, Catalog, DestinationRecord, EvictionBlock, LeasedStudy, Settlement } from '../catalog.ts';
-import { blockOf, evictionOf, type LastDelivery } from './memory-holdings.ts';
+import type { Acceptance, Catalog, DestinationRecord, LeasedStudy, Settlement } from '../catalog.ts';
+import { isOfFilter } from '../delivery-filter.ts';
+import {
+  copyOpenDeliveries,
+  discard,
+  oldestAnswerAt,
+  raiseEvidence,
+  recentlyVerified,
+  redrive,
+  returnToBacklog,
+} from './memory-decisions.ts';
+import {
+  countEpisode,
+  deliveryPage,
+  endPlan,
+  episodeDeliveries,
+  episodeRemains,
+  markEpisode,
+  openEpisode,
+  planEpisode,
+} from './memory-episodes.ts';
+import { beginEviction, endEviction, evictable, evictionBlocks, evictions } from './memory-evictions.ts';
 import {
   deliveryOf,
   destinationEntry,
@@ -13,13 +32,13 @@ import {
   episodeEntry,
   pageOf,
 } from './memory-records.ts';
-import { firstIndex, type MemoryTables, newDestination } from './memory-tables.ts';
+import { type DeliveryEntry, firstIndex, type MemoryTables, newDestination } from './memory-tables.ts';
 
 type Argument<Method extends keyof Omit<Catalog, 'durable'>> = Parameters<Catalog[Method]>[0];
 type Answer<Method extends keyof Omit<Catalog, 'durable'>> = ReturnType<Catalog[Method]>;
 
 import { accept, findVersion, isHere, takeUp } from './memory-acceptance.ts';
-import { byStudy, byTier, countEpisode, mostUrgent, settle } from './memory-work.ts';
+import { byStudy, byTier, mostUrgent, settle } from './memory-work.ts';
 /** One opening of a catalog in memory. Every method does its work in one go, before anything else runs. */
 export class MemoryCatalog implements Catalog {
   readonly durable = false;
@@ -88,60 +107,23 @@ export class MemoryCatalog implements Catalog {
   }
 
   async evictable(terms: Argument<'evictable'>): Answer<'evictable'> {
-    const tables = this.#open();
-    return tables.holdings
-      .all()
-      .filter((study) => blockOf(study, lastDeliveries(tables, study.studyInstanceUid), terms) === null)
-      .sort((a, b) => a.lastReceivedAt - b.lastReceivedAt || byStudy(a, b))
-      .slice(0, terms.limit);
+    return evictable(this.#open(), terms);
   }
 
   async evictionBlocks(terms: Argument<'evictionBlocks'>): Answer<'evictionBlocks'> {
-    const tables = this.#open();
-    const blocks = new Map<EvictionBlock['reason'], { studies: number; bytes: number }>();
-    for (const study of tables.holdings.all()) {
-      const reason = blockOf(study, lastDeliveries(tables, study.studyInstanceUid), terms) ?? 'none';
-      const block = blocks.get(reason) ?? { studies: 0, bytes: 0 };
-      blocks.set(reason, { studies: block.studies + 1, bytes: block.bytes + study.bytes });
-    }
-    return [...blocks].map(([reason, block]) => ({ reason, ...block })).sort((a, b) => (a.reason < b.reason ? -1 : 1));
+    return evictionBlocks(this.#open(), terms);
   }
 
-  async beginEviction({ studyInstanceUid, ...terms }: Argument<'beginEviction'>): Answer<'beginEviction'> {
-    const tables = this.#open();
-    const study = tables.holdings.study(studyInstanceUid);
-    if (study === undefined || study.instances === 0) return null;
-    if (blockOf(study, lastDeliveries(tables, studyInstanceUid), terms) !== null) return null;
-    const versions = (tables.versionsByStudy.get(studyInstanceUid) ?? []).filter(({ presence }) => presence === 'kept');
-    for (const version of versions) version.presence = 'evicting';
-    tables.holdings.remove(versions);
-    return evictionOf(studyInstanceUid, versions);
+  async beginEviction(eviction: Argument<'beginEviction'>): Answer<'beginEviction'> {
+    return beginEviction(this.#open(), eviction);
   }
 
-  async endEviction({ studyInstanceUid, at }: Argument<'endEviction'>): Promise<void> {
-    const tables = this.#open();
-    const versions = (tables.versionsByStudy.get(studyInstanceUid) ?? []).filter(
-      ({ presence }) => presence === 'evicting',
-    );
-    if (versions.length === 0) return;
-    for (const version of versions) {
-      version.presence = 'evicted';
-      const facts = tables.rankingFacts.get(version.arrivalId);
-      if (facts !== undefined) tables.rankingFacts.set(version.arrivalId, { ...facts, attributes: {} });
-      tables.sources.set(version.arrivalId, null);
-    }
-    const { bytes } = evictionOf(studyInstanceUid, versions);
-    tables.holdings.append(at, 'evicted', { studyInstanceUid, instances: versions.length, bytes });
+  async endEviction(eviction: Argument<'endEviction'>): Promise<void> {
+    endEviction(this.#open(), eviction);
   }
 
   async evictions({ limit }: Argument<'evictions'>): Answer<'evictions'> {
-    const byStudy = new Map<string, VersionRecord[]>();
-    for (const version of this.#open().versions) {
-      if (version.presence !== 'evicting') continue;
-      const { studyInstanceUid } = version.identity;
-      byStudy.set(studyInstanceUid, [...(byStudy.get(studyInstanceUid) ?? []), version]);
-    }
-    return [...byStudy].slice(0, limit).map(([study, versions]) => evictionOf(study, versions));
+    return evictions(this.#open(), limit);
   }
 
   async unknownArrivals(arrivalIds: readonly string[]): Answer<'unknownArrivals'> {
@@ -239,7 +221,7 @@ export class MemoryCatalog implements Catalog {
       for (const delivery of study.open.values()) {
         tables.setState(delivery, 'discarded');
         delivery.reason = reason;
-        tables.finish(delivery);
+        tables.finish(delivery, at);
       }
     }
     for (const study of destination.studies.values()) {
@@ -248,21 +230,20 @@ export class MemoryCatalog implements Catalog {
     }
   }
 
-  async leaseStudies({ destinationId, now, limit }: Argument<'leaseStudies'>): Answer<'leaseStudies'> {
+  async leaseStudies(request: Argument<'leaseStudies'>): Answer<'leaseStudies'> {
     const tables = this.#open();
-    const destination = destinationEntry(tables, destinationId);
-    return mostUrgent(destination, now, limit).map((study): LeasedStudy => {
+    const destination = destinationEntry(tables, request.destinationId);
+    return mostUrgent(destination, request).map((study): LeasedStudy => {
       tables.sequence += 1;
       const lease = tables.sequence;
-      const interrupted = study.isInterrupted;
       study.lease = lease;
-      study.isInterrupted = false;
       tables.leases.set(lease, { destination, study });
-      return { studyInstanceUid: study.studyInstanceUid, rank: study.rank, lease, interrupted };
+      return { studyInstanceUid: study.studyInstanceUid, rank: study.rank, lease, interrupted: study.isInterrupted };
     });
   }
 
-  async releaseStudies({ destinationId, leases, deferUntil = 0 }: Argument<'releaseStudies'>): Promise<void> {
+  async releaseStudies(release: Argument<'releaseStudies'>): Promise<void> {
+    const { destinationId, leases, deferUntil = 0, clarified } = release;
     const tables = this.#open();
     const destination = destinationEntry(tables, destinationId);
     for (const lease of leases) {
@@ -271,7 +252,17 @@ export class MemoryCatalog implements Catalog {
       for (const delivery of leased.study.open.values()) {
         if (delivery.notBefore < deferUntil) tables.defer(delivery, deferUntil);
       }
+      if (clarified !== undefined) leased.study.isInterrupted = !clarified;
       tables.endLease(lease);
+    }
+  }
+
+  async boundDelays({ destinationId, latest }: Argument<'boundDelays'>): Promise<void> {
+    const tables = this.#open();
+    for (const delivery of [...destinationEntry(tables, destinationId).deferred]) {
+      if (delivery.notBefore <= latest) continue;
+      tables.defer(delivery, latest);
+      tables.refreshDue(delivery.study);
     }
   }
 
@@ -368,44 +359,55 @@ export class MemoryCatalog implements Catalog {
     return [...tiers.values()].sort(byTier);
   }
 
-  async deliveries({ destinationId, state, afterId, limit }: Argument<'deliveries'>): Answer<'deliveries'> {
-    const { deliveries } = destinationEntry(this.#open(), destinationId);
-    const start = firstIndex(deliveries, ({ id }) => id > afterId);
-    return pageOf(entriesFrom(deliveries, start), (delivery) => delivery.state === state, limit).map(deliveryOf);
+  async deliveries({ state, afterId, limit, ...filter }: Argument<'deliveries'>): Answer<'deliveries'> {
+    const { deliveries } = destinationEntry(this.#open(), filter.destinationId);
+    const belongs = (delivery: DeliveryEntry) =>
+      delivery.state === state && isOfFilter(filter, deliveryOf(delivery), delivery.version.receivedAt);
+    return deliveryPage(deliveries, belongs, { afterId, limit });
   }
 
-  async openEpisode({ destinationId, ...episode }: Argument<'openEpisode'>): Answer<'openEpisode'> {
-    const tables = this.#open();
-    const destination = destinationEntry(tables, destinationId);
-    const record: EpisodeRecord = {
-      id: tables.episodes.length + 1,
-      destinationId,
-      cause: episode.cause,
-      startedAt: episode.startedAt,
-      detectedAt: episode.detectedAt,
-      endedAt: null,
-      drainedAt: null,
-      closedAt: null,
-      pendingAtStart: destination.counts.pending + destination.counts.sent,
-    };
-    tables.holdings.append(episode.detectedAt, 'episode-opened', {
-      episodeId: record.id,
-      destinationId,
-      cause: episode.cause,
-    });
-    tables.episodes.push({ record, destination, start: tables.sequence, end: Number.POSITIVE_INFINITY });
-    return record;
+  async redrive(request: Argument<'redrive'>): Answer<'redrive'> {
+    return redrive(this.#open(), request);
   }
 
-  async markEpisode({ episodeId, as, at }: Argument<'markEpisode'>): Answer<'markEpisode'> {
-    const tables = this.#open();
-    const episode = episodeEntry(tables, episodeId);
-    const field = `${as}At` as const;
-    if (episode.record[field] !== null) return episode.record;
-    episode.record = { ...episode.record, [field]: at };
-    if (as === 'ended') episode.end = tables.sequence;
-    tables.holdings.append(at, `episode-${as}`, { episodeId, destinationId: episode.record.destinationId });
-    return episode.record;
+  async discard(request: Argument<'discard'>): Answer<'discard'> {
+    return discard(this.#open(), request);
+  }
+
+  async returnToBacklog(lost: Argument<'returnToBacklog'>): Answer<'returnToBacklog'> {
+    return returnToBacklog(this.#open(), lost);
+  }
+
+  async raiseEvidence(raise: Argument<'raiseEvidence'>): Answer<'raiseEvidence'> {
+    return raiseEvidence(this.#open(), raise);
+  }
+
+  async recentlyVerified(page: Argument<'recentlyVerified'>): Answer<'recentlyVerified'> {
+    return recentlyVerified(this.#open(), page);
+  }
+
+  async copyOpenDeliveries(copy: Argument<'copyOpenDeliveries'>): Answer<'copyOpenDeliveries'> {
+    return copyOpenDeliveries(this.#open(), copy);
+  }
+
+  async oldestAnswerAt(destinationId: string): Answer<'oldestAnswerAt'> {
+    return oldestAnswerAt(this.#open(), destinationId);
+  }
+
+  async openEpisode(episode: Argument<'openEpisode'>): Answer<'openEpisode'> {
+    return openEpisode(this.#open(), episode);
+  }
+
+  async endPlan(end: Argument<'endPlan'>): Answer<'endPlan'> {
+    return endPlan(this.#open(), end);
+  }
+
+  async planEpisode(plan: Argument<'planEpisode'>): Answer<'planEpisode'> {
+    return planEpisode(this.#open(), plan);
+  }
+
+  async markEpisode(mark: Argument<'markEpisode'>): Answer<'markEpisode'> {
+    return markEpisode(this.#open(), mark);
   }
 
   async episodes({ destinationId, openOnly = false, afterId = 0, limit }: Argument<'episodes'>): Answer<'episodes'> {
@@ -420,20 +422,15 @@ export class MemoryCatalog implements Catalog {
   }
 
   async episodeRemains(episodeId: number): Answer<'episodeRemains'> {
-    const { destination, end } = episodeEntry(this.#open(), episodeId);
-    let isOpen = false;
-    for (const study of destination.openStudies) {
-      for (const { id, state } of study.open.values()) {
-        if (id > end) break;
-        if (state === 'pending') return { pending: true, open: true };
-        isOpen = true;
-      }
-    }
-    return { pending: false, open: isOpen };
+    return episodeRemains(episodeEntry(this.#open(), episodeId));
   }
 
   async countEpisode(episodeId: number): Answer<'countEpisode'> {
     return countEpisode(episodeEntry(this.#open(), episodeId));
+  }
+
+  async episodeDeliveries(page: Argument<'episodeDeliveries'>): Answer<'episodeDeliveries'> {
+    return episodeDeliveries(episodeEntry(this.#open(), page.episodeId), page);
   }
 
   async close(): Promise<void> {
@@ -444,18 +441,6 @@ export class MemoryCatalog implements Catalog {
     if (this.#isClosed) throw new SpillwayError('SPILLWAY_CLOSED', 'The catalog is closed. Open its store again.');
     return this.#tables;
   }
-}
-
-/** Of each version of a study the last delivery to each destination. */
-function lastDeliveries({ versionsByStudy, destinations }: MemoryTables, studyInstanceUid: string) {
-  return (versionsByStudy.get(studyInstanceUid) ?? []).map((version) => ({
-    presence: version.presence,
-    deliveries: [...destinations.values()].flatMap(({ retired, deliveries }): LastDelivery[] => {
-      const last = deliveries.findLast((delivery) => delivery.version === version);
-      if (last === undefined) return [];
-      return [{ isRetired: retired !== null, isVerified: last.state === 'verified', evidence: last.evidence }];
-    }),
-  }));
 }
 
 function byDestinationId(a: DestinationRecord, b: DestinationRecord): number {

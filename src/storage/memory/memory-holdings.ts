@@ -33,6 +33,16 @@ export class MemoryHoldings {
   readonly commitments = new Map<string, CommitmentTransaction>();
   readonly #log: LogEntry[] = [];
 
+  /** What was asked about deliveries before says nothing of them any more: they are owed anew. */
+  disregardRequests(owed: readonly number[]): void {
+    for (const [transactionUid, transaction] of this.commitments) {
+      const deliveryIds = transaction.deliveryIds.filter((id) => !owed.includes(id));
+      if (deliveryIds.length < transaction.deliveryIds.length) {
+        this.commitments.set(transactionUid, { ...transaction, deliveryIds });
+      }
+    }
+  }
+
   add(version: VersionRecord, attributes: Readonly<Record<string, string>>, isNew: boolean): void {
     const { identity, bytes, receivedAt } = version;
     const { Modality: modality = '' } = attributes;

@@ -54,6 +54,8 @@ export function deliveryOf(delivery: DeliveryEntry): Delivery {
     attempts: delivery.attempts,
     furtherVersion: delivery.isFurther,
     reason: delivery.reason,
+    answeredAt: delivery.answeredAt,
+    settledAt: delivery.settledAt,
   };
 }
 

@@ -10,7 +10,7 @@ export interface DeliveryEntry {
   readonly destination: DestinationEntry;
   readonly study: StudyEntry;
   readonly version: VersionRecord;
-  readonly isFurther: boolean;
+  isFurther: boolean;
   /** Of the version as it was then: it may come back in a file of another length. */
   readonly bytes: number;
   state: DeliveryState;
@@ -21,7 +21,12 @@ export interface DeliveryEntry {
   /** A further version that waits for an earlier delivery of its SOP Instance UID. */
   isHeld: boolean;
   /** Number of the change that made it final; null while it is open. */
+  settledSeq: number | null;
+  /** When, ms since the epoch. */
   settledAt: number | null;
+  answeredAt: number | null;
+  /** From which number until which it was final before, when something else became of it. */
+  readonly former: { readonly settled: number; readonly until: number }[];
 }
 
 /** One study × destination. */
@@ -37,6 +42,8 @@ export interface StudyEntry {
   dueAt: number;
   lease: number | null;
   isInterrupted: boolean;
+  /** An outage held it up. */
+  isBacklog: boolean;
 }
 
 export interface DestinationEntry {
@@ -57,6 +64,10 @@ export interface DestinationEntry {
   readonly deferred: Set<DeliveryEntry>;
   /** Open deliveries by SOP Instance UID, ascending by id: all but the first are held. */
   readonly openByInstance: Map<string, Set<DeliveryEntry>>;
+  /** Every delivery by SOP Instance UID, ascending by id. */
+  readonly byInstance: Map<string, DeliveryEntry[]>;
+  /** Episodes that have neither ended nor been closed. */
+  outages: number;
 }
 
 export interface EpisodeEntry {
@@ -105,6 +116,12 @@ export class MemoryTables {
     this.leases.delete(lease);
     if (study === undefined) return;
     study.lease = null;
+    this.refreshDue(study);
+  }
+
+  /** When a study has something due, unless it is leased: then it is set right when the lease ends. */
+  refreshDue(study: StudyEntry): void {
+    if (study.lease !== null) return;
     study.dueAt = Number.POSITIVE_INFINITY;
     for (const delivery of study.open.values()) {
       if (!delivery.isHeld) study.dueAt = Math.min(study.dueAt, delivery.notBefore);
@@ -146,9 +163,13 @@ export class MemoryTables {
       reason: null,
       notBefore: 0,
       isHeld: siblings.size > 0,
+      settledSeq: null,
       settledAt: null,
+      answeredAt: null,
+      former: [],
     };
     siblings.add(delivery);
+    listUnder(destination.byInstance, version.identity.sopInstanceUid).push(delivery);
     this.deliveries.set(delivery.id, delivery);
     destination.deliveries.push(delivery);
     destination.arrivals.add(version.arrivalId);
@@ -173,10 +194,13 @@ export class MemoryTables {
   }
 
   /** Takes a delivery that has become final out of what is open; the next version of its instance has its turn. */
-  finish(delivery: DeliveryEntry): void {
+  finish(delivery: DeliveryEntry, at: number): void {
     const { destination, study, version, bytes } = delivery;
     this.sequence += 1;
-    delivery.settledAt = this.sequence;
+    delivery.settledSeq = this.sequence;
+    delivery.settledAt = Math.ceil(at);
+    // The answer is all that there was to wait for.
+    if (delivery.state === 'verified' && delivery.evidence === 'answered') delivery.answeredAt ??= Math.ceil(at);
     delivery.isHeld = false;
     this.defer(delivery, 0);
     study.open.delete(delivery.id);
@@ -195,6 +219,46 @@ export class MemoryTables {
       next.isHeld = false;
       next.study.dueAt = Math.min(next.study.dueAt, next.notBefore);
     }
+  }
+
+  /** A final delivery is owed again. A later version under its SOP Instance UID waits for it. */
+  reopen(delivery: DeliveryEntry, isBacklog: boolean): void {
+    const { destination, study, version } = delivery;
+    const { sopInstanceUid, studyInstanceUid } = version.identity;
+    this.#keepSettlement(delivery);
+    this.setState(delivery, 'pending');
+    const offered = destination.byInstance.get(sopInstanceUid) ?? [];
+    delivery.isFurther ||= offered.some((other) => other.version !== version);
+    delivery.evidence = 'accepted';
+    delivery.attempts = 0;
+    delivery.reason = null;
+    delivery.settledSeq = null;
+    delivery.settledAt = null;
+    delivery.answeredAt = null;
+    setLane(destination, study, isBacklog);
+    destination.openStudies.add(study);
+    insertById(study.open, delivery);
+    study.openBytes += delivery.bytes;
+    this.holdings.countOpen(studyInstanceUid, 1);
+    const siblings = [...this.#openOfInstance(destination, sopInstanceUid), delivery].sort((a, b) => a.id - b.id);
+    destination.openByInstance.set(sopInstanceUid, new Set(siblings));
+    for (const [index, sibling] of siblings.entries()) {
+      sibling.isHeld = index > 0;
+      this.refreshDue(sibling.study);
+    }
+  }
+
+  /** Something else becomes of a delivery that is final already. It is settled now, and was settled before. */
+  settleAnew(delivery: DeliveryEntry, state: DeliveryState, at: number): void {
+    this.#keepSettlement(delivery);
+    delivery.settledSeq = this.sequence;
+    delivery.settledAt = Math.ceil(at);
+    this.setState(delivery, state);
+  }
+
+  #keepSettlement(delivery: DeliveryEntry): void {
+    this.sequence += 1;
+    if (delivery.settledSeq !== null) delivery.former.push({ settled: delivery.settledSeq, until: this.sequence });
   }
 
   #openOfInstance(destination: DestinationEntry, sopInstanceUid: string): Set<DeliveryEntry> {
@@ -220,7 +284,14 @@ export function newDestination(destinationId: string): DestinationEntry {
     deliveries: [],
     deferred: new Set(),
     openByInstance: new Map(),
+    byInstance: new Map(),
+    outages: 0,
   };
+}
+
+/** The lane of a study that is owed something more. */
+export function setLane({ outages }: DestinationEntry, study: StudyEntry, isBacklog: boolean): void {
+  study.isBacklog = isBacklog || outages > 0 || (study.open.size > 0 && study.isBacklog);
 }
 
 /** Index of the first item for which `isAfter` holds; it must hold for all that follow. */
@@ -234,6 +305,12 @@ export function firstIndex<T>(items: readonly T[], isAfter: (item: T) => boolean
     else low = middle + 1;
   }
   return low;
+}
+
+function insertById(open: Map<number, DeliveryEntry>, delivery: DeliveryEntry): void {
+  const later = [...open.values()].filter(({ id }) => id > delivery.id);
+  for (const { id } of later) open.delete(id);
+  for (const each of [delivery, ...later]) open.set(each.id, each);
 }
 
 function insertByArrival(versions: HeldVersion[], version: HeldVersion): void {

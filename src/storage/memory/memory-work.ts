@@ -1,27 +1,27 @@
-import type { EpisodeCounts } from '../../domain/episode.ts';
+import type { Lane } from '../../domain/delivery.ts';
 import { compareRank } from '../../domain/rank.ts';
-import type { Catalog, Settlement } from '../catalog.ts';
-import {
-  type DestinationEntry,
-  type EpisodeEntry,
-  firstIndex,
-  type MemoryTables,
-  type StudyEntry,
-} from './memory-tables.ts';
+import type { Settlement } from '../catalog.ts';
+import { type DestinationEntry, firstIndex, type MemoryTables, type StudyEntry } from './memory-tables.ts';
 
-/** Returns whether the settlement held: false when its lease is stale or the delivery is final. */
+/**
+ * Returns whether the settlement held: false when its lease is stale, the delivery is final, or it waits for an earlier
+ * version that was redriven since.
+ */
 export function settle(tables: MemoryTables, settlement: Settlement): boolean {
   const delivery = tables.deliveries.get(settlement.deliveryId);
-  if (delivery === undefined || delivery.settledAt !== null || delivery.study.lease !== settlement.lease) return false;
+  if (delivery === undefined || delivery.settledSeq !== null || delivery.study.lease !== settlement.lease) return false;
+  if (delivery.isHeld) return false;
   tables.setState(delivery, settlement.state);
   delivery.evidence = settlement.evidence;
   delivery.attempts = settlement.attempts;
   delivery.reason = settlement.reason;
   if (settlement.state === 'pending' || settlement.state === 'sent') {
     tables.defer(delivery, settlement.notBefore);
+    if (settlement.state === 'pending') delivery.answeredAt = null;
+    else delivery.answeredAt ??= Math.ceil(settlement.at);
     return true;
   }
-  tables.finish(delivery);
+  tables.finish(delivery, settlement.at);
   if (settlement.state !== 'verified') {
     const { destination, version } = delivery;
     const detail = {
@@ -35,10 +35,20 @@ export function settle(tables: MemoryTables, settlement: Settlement): boolean {
 }
 
 /** The `limit` first studies in the order of replay, kept in order while all are looked at once. */
-export function mostUrgent({ openStudies }: DestinationEntry, now: number, limit: number): StudyEntry[] {
+export function mostUrgent(
+  { openStudies }: DestinationEntry,
+  request: {
+    readonly now: number;
+    readonly limit: number;
+    readonly lane?: Lane;
+    readonly historyTier?: number;
+  },
+): StudyEntry[] {
+  const { now, limit, lane, historyTier } = request;
   const first: StudyEntry[] = [];
   for (const study of openStudies) {
     if (study.lease !== null || study.dueAt > now) continue;
+    if (lane !== undefined && lane !== laneOf(study, historyTier)) continue;
     const index = firstIndex(first, (other) => byUrgency(other, study) > 0);
     if (index >= limit) continue;
     first.splice(index, 0, study);
@@ -47,31 +57,10 @@ export function mostUrgent({ openStudies }: DestinationEntry, now: number, limit
   return first;
 }
 
-export function countEpisode({
-  record,
-  destination,
-  start,
-  end,
-}: EpisodeEntry): Awaited<ReturnType<Catalog['countEpisode']>> {
-  const total = { received: record.pendingAtStart, ...emptyCounts() };
-  const tiers = new Map<number, { tier: number } & ReturnType<typeof emptyCounts>>();
-  for (const { id, state, settledAt, study } of destination.deliveries) {
-    if (id > end) break;
-    if (id > start) total.received += 1;
-    if (settledAt !== null && settledAt <= start) continue;
-    const { tier } = study.rank;
-    const ofTier = tiers.get(tier) ?? { tier, ...emptyCounts() };
-    tiers.set(tier, ofTier);
-    for (const counts of [total, ofTier]) {
-      if (state === 'pending') counts.pending += 1;
-      counts[state === 'pending' || state === 'sent' ? 'outstanding' : state] += 1;
-    }
-  }
-  return { total, tiers: [...tiers.values()].sort(byTier) };
-}
-
-function emptyCounts(): { -readonly [Count in Exclude<keyof EpisodeCounts, 'received'>]: number } {
-  return { verified: 0, quarantined: 0, discarded: 0, outstanding: 0, pending: 0 };
+// While a backlog is ranked by a policy of fewer tiers, it may have later ones, which must not be left out.
+function laneOf({ isBacklog, rank }: StudyEntry, historyTier: number | undefined): Lane {
+  if (!isBacklog) return 'live';
+  return historyTier !== undefined && rank.tier >= historyTier ? 'history' : 'backlog';
 }
 
 function byUrgency(a: StudyEntry, b: StudyEntry): number {

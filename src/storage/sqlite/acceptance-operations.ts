@@ -1,13 +1,14 @@
 import type { DeliveryState, Presence, VersionRecord } from '../../domain/delivery.ts';
-import { mergeRank, mergeUrgency, type Rank, type Urgency } from '../../domain/rank.ts';
+import { mergeUrgency, type Urgency } from '../../domain/rank.ts';
 import { SpillwayError } from '../../errors.ts';
 import type { Acceptance, AcceptanceResult } from '../catalog.ts';
 import type { Connection } from './connection.ts';
-import { COUNT_STATE, type DestinationRow, destinationRow, registerDestination } from './destination-operations.ts';
 import { appendLog } from './log-operations.ts';
+import { addDelivery, destinationInUse, isFurtherVersion, mergeIntoWork } from './new-deliveries.ts';
 import type { CatalogOperations } from './operations.ts';
-import { RANK_COLUMNS, type RankRow, rankOf, rankValues, VERSION_COLUMNS, type VersionRow, versionOf } from './rows.ts';
+import { VERSION_COLUMNS, type VersionRow, versionOf } from './rows.ts';
 import { countGone, countHeld, countOpen } from './study-counters.ts';
+import { carryOutDecisions } from './waiting-decisions.ts';
 
 export const FIND_VERSION = `SELECT ${VERSION_COLUMNS} FROM versions
   WHERE sop_instance_uid = ? AND transfer_syntax_uid = ? AND digest = ?`;
@@ -47,34 +48,6 @@ const ACCEPTED_LAST = 'UPDATE studies SET last_arrival_id = ? WHERE study_instan
 // What a person has discarded does not come back with another copy.
 const OPEN_OR_DISCARDED = `SELECT d.state FROM deliveries d
   WHERE d.arrival_id = ? AND d.destination_key = ? AND d.state IN ('pending', 'sent', 'discarded') LIMIT 1`;
-
-// CROSS JOIN fixes the order of the tables: few versions share a SOP Instance UID, many deliveries a destination.
-export const IS_HELD = `SELECT 1 AS held FROM versions v CROSS JOIN deliveries d ON d.arrival_id = v.arrival_id
-  WHERE v.sop_instance_uid = ? AND d.destination_key = ? AND d.settled_seq IS NULL LIMIT 1`;
-
-const INSERT_WORK = `INSERT INTO work (destination_key, study_instance_uid, ${RANK_COLUMNS}, ranking)
-  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`;
-
-const WORK_OF_STUDY = `SELECT work_id, open_instances, ranking, ${RANK_COLUMNS} FROM work
-  WHERE destination_key = ? AND study_instance_uid = ?`;
-
-const MERGE_WORK = `UPDATE work SET (${RANK_COLUMNS}, ranking) = (?, ?, ?, ?, ?, ?, ?) WHERE work_id = ?`;
-
-// What is not held is due at once, so the study is; what is held makes nothing due.
-const ADD_DUE = `UPDATE work SET open_instances = open_instances + ?, open_bytes = open_bytes + ?, due_at = 0
-  WHERE work_id = ?`;
-
-const ADD_HELD = 'UPDATE work SET open_instances = open_instances + ?, open_bytes = open_bytes + ? WHERE work_id = ?';
-
-const INSERT_DELIVERY = `INSERT INTO deliveries
-  (id, destination_key, work_id, arrival_id, bytes, state, evidence, further, held)
-  VALUES (?, ?, ?, ?, ?, 'pending', 'accepted', ?, ?)`;
-
-const INSERT_SETTLED = `INSERT INTO deliveries
-  (id, destination_key, work_id, arrival_id, bytes, state, evidence, further, held, reason, settled_seq)
-  VALUES (?, ?, ?, ?, ?, ?, 'accepted', ?, 0, ?, ?)`;
-
-const IS_FURTHER = 'SELECT 1 AS further FROM versions WHERE sop_instance_uid = ? AND arrival_id <> ? LIMIT 1';
 
 /** Versions: taking them up and finding them. */
 export function acceptanceOperations(
@@ -125,7 +98,10 @@ function accept(connection: Connection, acceptance: Acceptance): AcceptanceResul
     urgency,
   );
   countHeld(connection, version, attributes, true);
-  const destinations = addDeliveries(connection, version, isFurther, acceptance.deliveries);
+  // A person may have given it up in what was rebuilt, and the walk has not come to its old file.
+  const decided = carryOutDecisions(connection, version, version.receivedAt);
+  const wanted = acceptance.deliveries.filter(({ destinationId }) => !decided.has(destinationId));
+  const destinations = addDeliveries(connection, version, isFurther, wanted);
   return { outcome: isFurther ? 'version' : 'created', version: { ...version, presence: 'kept' }, destinations };
 }
 
@@ -174,10 +150,6 @@ function higherOf(known: Urgency | null, said: Urgency | null): Urgency | null {
   return known === null || said === null ? (known ?? said) : mergeUrgency(known, said);
 }
 
-function isFurtherVersion(connection: Connection, { identity, arrivalId }: VersionRecord): boolean {
-  return connection.get(IS_FURTHER, identity.sopInstanceUid, arrivalId) !== undefined;
-}
-
 /** A version as values of `VERSION_COLUMNS`. */
 export function versionValues(version: VersionRecord): readonly (string | number)[] {
   const { identity } = version;
@@ -206,98 +178,4 @@ function addDeliveries(
   for (const { destinationId, rank } of deliveries) addDelivery(connection, version, isFurther, destinationId, rank);
   if (deliveries.length > 0) countOpen(connection, version.identity.studyInstanceUid, deliveries.length);
   return deliveries.map(({ destinationId }) => destinationId);
-}
-
-/** Rank columns and ranking of a study of which nothing is open. */
-const NO_RANK = [0, 2, 0, 2, null, null, -1] as const;
-
-/** A delivery that was decided before the catalog was rebuilt. */
-export function addSettledDelivery(
-  connection: Connection,
-  version: VersionRecord,
-  destinationId: string,
-  state: Extract<DeliveryState, 'quarantined' | 'discarded'> | DeliveryState,
-  reason: string | null,
-): void {
-  registerDestination(connection, destinationId);
-  const destination = destinationRow(connection, destinationId);
-  const { studyInstanceUid } = version.identity;
-  const work = connection.get<{ work_id: number }>(WORK_OF_STUDY, destination.destination_key, studyInstanceUid);
-  // By no policy that ever is: what comes next of the study is ranked by itself.
-  const workId =
-    work?.work_id ?? connection.insert(INSERT_WORK, destination.destination_key, studyInstanceUid, ...NO_RANK);
-  connection.run(
-    INSERT_SETTLED,
-    connection.advance(),
-    destination.destination_key,
-    workId,
-    version.arrivalId,
-    version.bytes,
-    state,
-    Number(isFurtherVersion(connection, version)),
-    reason,
-    connection.advance(),
-  );
-  connection.run(COUNT_STATE[state], 1, destination.destination_key);
-}
-
-function addDelivery(
-  connection: Connection,
-  version: Acceptance['version'],
-  isFurther: boolean,
-  destinationId: string,
-  rank: Rank,
-): void {
-  const destination = destinationInUse(connection, destinationId);
-  const key = destination.destination_key;
-  const workId = mergeIntoWork(connection, destination, version.identity.studyInstanceUid, rank);
-  const isHeld = isFurther && connection.get(IS_HELD, version.identity.sopInstanceUid, key) !== undefined;
-  connection.run(
-    INSERT_DELIVERY,
-    connection.advance(),
-    key,
-    workId,
-    version.arrivalId,
-    version.bytes,
-    Number(isFurther),
-    Number(isHeld),
-  );
-  connection.accumulate(isHeld ? ADD_HELD : ADD_DUE, [1, version.bytes], [workId]);
-  connection.accumulate(COUNT_STATE.pending, [1], [key]);
-}
-
-function destinationInUse(connection: Connection, destinationId: string): DestinationRow {
-  const destination = destinationRow(connection, destinationId);
-  if (destination.retired_at === null) return destination;
-  throw new SpillwayError(
-    'SPILLWAY_NOT_FOUND',
-    `Expected deliveries to destinations in use, got the retired "${destinationId}". ` +
-      'Leave it out of the route, or register it again.',
-  );
-}
-
-function mergeIntoWork(
-  connection: Connection,
-  { destination_key: key, ranking }: DestinationRow,
-  studyInstanceUid: string,
-  arrived: Rank,
-): number {
-  const row = connection.get<RankRow & { work_id: number; open_instances: number; ranking: number }>(
-    WORK_OF_STUDY,
-    key,
-    studyInstanceUid,
-  );
-  if (row === undefined) return connection.insert(INSERT_WORK, key, studyInstanceUid, ...rankValues(arrived), ranking);
-  // Judged by a policy that is none any more, and by nobody judged again since nothing was open.
-  const isOutdated = row.open_instances === 0 && row.ranking !== ranking;
-  const rank = isOutdated ? arrived : mergeRank(rankOf(row), arrived);
-  if (row.ranking !== ranking || !isSameRank(rank, rankOf(row))) {
-    connection.run(MERGE_WORK, ...rankValues(rank), ranking, row.work_id);
-  }
-  return row.work_id;
-}
-
-function isSameRank(a: Rank, b: Rank): boolean {
-  const values = rankValues(b);
-  return rankValues(a).every((value, index) => value === values[index]);
 }

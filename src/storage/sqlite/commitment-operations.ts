@@ -8,6 +8,24 @@ type CommitmentRow = { transaction_uid: string; destination_id: string; requeste
 const COMMITMENTS = `SELECT c.transaction_uid, t.destination_id, c.requested_at, c.delivery_ids
   FROM commitments c JOIN destinations t USING (destination_key)`;
 
+const DISREGARD = `UPDATE commitments SET delivery_ids = (
+    SELECT json_group_array(value) FROM json_each(delivery_ids) WHERE value NOT IN (SELECT value FROM json_each(?)))
+  WHERE destination_key = ?
+    AND EXISTS (SELECT 1 FROM json_each(delivery_ids) WHERE value IN (SELECT value FROM json_each(?)))`;
+
+/** What was asked about deliveries before says nothing of them any more: they are owed anew. Within a transaction. */
+export function disregardRequests(connection: Connection, key: number, deliveryIds: readonly number[]): void {
+  if (deliveryIds.length === 0) return;
+  const ids = JSON.stringify(deliveryIds);
+  connection.run(DISREGARD, ids, key, ids);
+}
+
+/** Deliveries that a transaction still names. */
+export function askedAbout(connection: Connection, transactionUid: string): ReadonlySet<number> {
+  const row = connection.get<CommitmentRow>(`${COMMITMENTS} WHERE c.transaction_uid = ?`, transactionUid);
+  return new Set(row === undefined ? [] : (JSON.parse(row.delivery_ids) as number[]));
+}
+
 /** Storage commitment: requests that wait for their answer. */
 export function commitmentOperations(
   connection: Connection,

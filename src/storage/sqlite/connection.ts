@@ -16,6 +16,7 @@ export class Connection {
     string,
     { readonly sql: string; readonly amounts: number[]; readonly key: readonly SQLInputValue[] }
   >();
+  readonly #memo = new Map<string, unknown>();
   /** As far as it was drawn; null where that is to be read. Nobody else writes to the database. */
   #sequence: number | null = null;
 
@@ -63,7 +64,15 @@ export class Connection {
         // SQLite has rolled back by itself, as it does when the disk is full; the first error is the one that tells.
       }
       throw error;
+    } finally {
+      this.#memo.clear();
     }
+  }
+
+  /** Reads once in a transaction what that transaction does not change. */
+  once<T>(name: string, read: () => T): T {
+    if (!this.#memo.has(name)) this.#memo.set(name, read());
+    return this.#memo.get(name) as T;
   }
 
   /** Draws the next number of the sequence that acceptance, settlement and leases share. Within a transaction. */

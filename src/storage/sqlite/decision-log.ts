@@ -15,15 +15,42 @@ import {
 import { dirname, join } from 'node:path';
 import { type DeliveryState, EVIDENCE, type Evidence } from '../../domain/delivery.ts';
 
+/** What identifies the version that a decision is about, under whatever arrival id; what is discarded carries it. */
+export type DecidedVersion = {
+  readonly sopInstanceUid?: string;
+  readonly transferSyntaxUid?: string;
+  readonly digest?: string;
+};
+
 /** What must outlive the catalog: no rebuild may bring back what was put aside, given up, or made room. */
 export type Decision =
-  | {
+  | ({
       readonly kind: 'settle';
       readonly at: number;
       readonly arrivalId: string;
       readonly destinationId: string;
       readonly state: DeliveryState;
       readonly reason: string | null;
+      /** Who discarded it. */
+      readonly by?: string;
+      /** Of what was in quarantine, and is verified. */
+      readonly evidence?: Evidence;
+    } & DecidedVersion)
+  | {
+      /** Out of quarantine: it is pending again. */
+      readonly kind: 'redrive';
+      readonly at: number;
+      readonly arrivalId: string;
+      readonly destinationId: string;
+      readonly by: string;
+    }
+  | {
+      /** It was verified, and is not there: it is pending again. */
+      readonly kind: 'return';
+      readonly at: number;
+      readonly arrivalId: string;
+      readonly destinationId: string;
+      readonly reason: string;
     }
   | {
       readonly kind: 'retire';
@@ -194,14 +221,22 @@ function isDecision(value: unknown): value is NumberedDecision {
   if (typeof value !== 'object' || value === null) return false;
   const line = value as Readonly<Record<string, unknown>>;
   const areTexts = (...names: readonly string[]) => names.every((name) => typeof line[name] === 'string');
+  const areOptional = (...names: readonly string[]) =>
+    names.every((name) => line[name] === undefined || typeof line[name] === 'string');
   if (!Number.isSafeInteger(line.number) || typeof line.at !== 'number') return false;
   switch (line.kind) {
     case 'settle':
       return (
         areTexts('arrivalId', 'destinationId') &&
-        (line.state === 'quarantined' || line.state === 'discarded') &&
-        (line.reason === null || areTexts('reason'))
+        (line.state === 'quarantined' || line.state === 'discarded' || line.state === 'verified') &&
+        (line.reason === null || areTexts('reason')) &&
+        (line.evidence === undefined || isEvidence(line.evidence)) &&
+        areOptional('by', 'sopInstanceUid', 'transferSyntaxUid', 'digest')
       );
+    case 'redrive':
+      return areTexts('arrivalId', 'destinationId', 'by');
+    case 'return':
+      return areTexts('arrivalId', 'destinationId', 'reason');
     case 'retire':
       return areTexts('destinationId', 'reason', 'by');
     case 'evict':
@@ -209,9 +244,13 @@ function isDecision(value: unknown): value is NumberedDecision {
         areTexts('studyInstanceUid') &&
         Array.isArray(line.arrivalIds) &&
         line.arrivalIds.every((id) => typeof id === 'string') &&
-        EVIDENCE.some((evidence) => evidence === line.evidence)
+        isEvidence(line.evidence)
       );
     default:
       return false;
   }
+}
+
+function isEvidence(value: unknown): value is Evidence {
+  return EVIDENCE.some((evidence) => evidence === value);
 }

@@ -98,10 +98,11 @@ export function retireDestination(
   const sequence = connection.advance();
   for (const state of ['pending', 'sent']) {
     connection.run(
-      `UPDATE deliveries SET state = 'discarded', reason = ?, settled_seq = ?, held = 0, not_before = 0
+      `UPDATE deliveries SET state = 'discarded', reason = ?, settled_seq = ?, settled_at = ?, held = 0, not_before = 0
         WHERE destination_key = ? AND state = ?`,
       reason,
       sequence,
+      Math.ceil(at),
       key,
       state,
     );
@@ -116,6 +117,7 @@ export function retireDestination(
       WHERE destination_key = ?`,
     key,
   );
+  connection.run('UPDATE episodes SET pending = 0, sent = 0 WHERE destination_key = ? AND closed_at IS NULL', key);
   appendLog(connection, at, 'retired', { destinationId, reason, by, discarded: pending + sent });
 }
 

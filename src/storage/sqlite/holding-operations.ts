@@ -1,12 +1,13 @@
-import type { DeliveryState, Presence, VersionRecord } from '../../domain/delivery.ts';
+import type { Presence, VersionRecord } from '../../domain/delivery.ts';
 import type { Urgency } from '../../domain/rank.ts';
 import type { FoundInstance, HourlyTotal, StudyFilter, StudyRecord } from '../catalog.ts';
-import { addSettledDelivery, FIND_VERSION, INSERT_VERSION, versionValues } from './acceptance-operations.ts';
+import { FIND_VERSION, INSERT_VERSION, versionValues } from './acceptance-operations.ts';
 import type { Connection } from './connection.ts';
 import { appendLog } from './log-operations.ts';
 import type { CatalogOperations } from './operations.ts';
 import { VERSION_COLUMNS, type VersionRow, versionOf } from './rows.ts';
 import { countGone, countHeld, modalitiesOf, nameKey, type StudyRow } from './study-counters.ts';
+import { carryOutDecisions } from './waiting-decisions.ts';
 
 type AcceptanceRow = VersionRow & { attributes: string; source: string | null; urgency: Urgency | null };
 
@@ -67,7 +68,7 @@ export function holdingOperations(
 
     takeUp: ({ instances, at }) =>
       connection.write(() => {
-        const outcomes = instances.map((instance) => takeUp(connection, instance));
+        const outcomes = instances.map((instance) => takeUp(connection, instance, at));
         const taken = outcomes.filter((outcome) => outcome === 'taken').length;
         if (taken > 0) appendLog(connection, at, 'taken-up', { instances: taken });
         return outcomes;
@@ -174,7 +175,11 @@ function isSameVersion(a: VersionRecord, b: VersionRecord): boolean {
 }
 
 /** What became of a file that no row knew. */
-function takeUp(connection: Connection, { version, attributes }: FoundInstance): 'known' | 'taken' | 'duplicate' {
+function takeUp(
+  connection: Connection,
+  { version, attributes }: FoundInstance,
+  at: number,
+): 'known' | 'taken' | 'duplicate' {
   const { identity, arrivalId, digest } = version;
   const standing =
     connection.get<VersionRow>(`SELECT ${VERSION_COLUMNS} FROM versions WHERE arrival_id = ?`, arrivalId) ??
@@ -202,12 +207,6 @@ function takeUp(connection: Connection, { version, attributes }: FoundInstance):
     null,
   );
   countHeld(connection, version, attributes, true);
-  const decisions = connection.all<{ destination_id: string; state: DeliveryState; reason: string | null }>(
-    'DELETE FROM decisions WHERE arrival_id = ? RETURNING destination_id, state, reason',
-    arrivalId,
-  );
-  for (const { destination_id, state, reason } of decisions) {
-    addSettledDelivery(connection, version, destination_id, state, reason);
-  }
+  carryOutDecisions(connection, version, at);
   return 'taken';
 }

@@ -32,6 +32,8 @@ export type DeliveryRow = IdentityColumns & {
   attempts: number;
   further: number;
   reason: string | null;
+  answered_at: number | null;
+  settled_at: number | null;
 };
 
 export type RankRow = {
@@ -49,6 +51,9 @@ export type EpisodeRow = {
   episode_id: number;
   destination_id: string;
   cause: string;
+  planned: number;
+  expected_end_at: number | null;
+  plan_ended_at: number | null;
   started_at: number;
   detected_at: number;
   ended_at: number | null;
@@ -63,7 +68,7 @@ export const VERSION_COLUMNS = `arrival_id, study_instance_uid, series_instance_
 /** Columns of `deliveries d`, `versions v` and `destinations t` that make a `DeliveryRow`. */
 export const DELIVERY_COLUMNS = `d.id, t.destination_id, d.arrival_id, v.study_instance_uid, v.series_instance_uid,
   v.sop_instance_uid, v.sop_class_uid, v.transfer_syntax_uid, v.digest, v.bytes, v.blob_ref, d.state, d.evidence,
-  d.attempts, d.further, d.reason`;
+  d.attempts, d.further, d.reason, d.answered_at, d.settled_at`;
 
 function identityOf(row: IdentityColumns): VersionRecord['identity'] {
   return {
@@ -102,6 +107,8 @@ export function deliveryOf(row: DeliveryRow): Delivery {
     attempts: row.attempts,
     furtherVersion: row.further === 1,
     reason: row.reason,
+    answeredAt: row.answered_at,
+    settledAt: row.settled_at,
   };
 }
 
@@ -133,6 +140,9 @@ export function episodeOf(row: EpisodeRow): EpisodeRecord {
     id: row.episode_id,
     destinationId: row.destination_id,
     cause: row.cause,
+    planned: row.planned === 1,
+    expectedEndAt: row.expected_end_at,
+    planEndedAt: row.plan_ended_at,
     startedAt: row.started_at,
     detectedAt: row.detected_at,
     endedAt: row.ended_at,

@@ -1,5 +1,5 @@
 /** Version of the tables below, kept in `PRAGMA user_version`. A newer one is refused, an older one is brought here. */
-export const SCHEMA_VERSION = 3;
+export const SCHEMA_VERSION = 4;
 
 /** `PRAGMA application_id`: the letters "SPIL", so that a foreign SQLite file is never taken for a catalog. */
 export const APPLICATION_ID = 0x5350494c;
@@ -44,14 +44,6 @@ CREATE TABLE hourly_totals (
   PRIMARY KEY (hour, modality)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE decisions (
-  arrival_id TEXT NOT NULL,
-  destination_id TEXT NOT NULL,
-  state TEXT NOT NULL CHECK (state IN ('quarantined', 'discarded')),
-  reason TEXT,
-  PRIMARY KEY (arrival_id, destination_id)
-) STRICT, WITHOUT ROWID;
-
 CREATE TABLE commitments (
   transaction_uid TEXT PRIMARY KEY,
   destination_key INTEGER NOT NULL REFERENCES destinations,
@@ -71,6 +63,30 @@ CREATE TRIGGER event_log_is_not_changed BEFORE UPDATE ON event_log BEGIN SELECT 
 CREATE TRIGGER event_log_is_not_deleted BEFORE DELETE ON event_log BEGIN SELECT raise(ABORT, 'the event log is append-only'); END;
 `;
 
+const DECISIONS_3 = `CREATE TABLE decisions (
+  arrival_id TEXT NOT NULL,
+  destination_id TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('quarantined', 'discarded')),
+  reason TEXT,
+  PRIMARY KEY (arrival_id, destination_id)
+) STRICT, WITHOUT ROWID;
+`;
+
+/** What version 4 added: what became of a delivery before it was owed anew, and indexes by lane. */
+const ADDED_4 = `CREATE TABLE former_settlements (
+  delivery_id INTEGER NOT NULL REFERENCES deliveries,
+  settled_seq INTEGER NOT NULL,
+  until_seq INTEGER NOT NULL,
+  PRIMARY KEY (delivery_id, settled_seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX decisions_by_instance ON decisions (sop_instance_uid) WHERE sop_instance_uid IS NOT NULL;
+CREATE INDEX work_by_rank ON work (destination_key, backlog, tier, urgency, acquired_at, study_instance_uid, lease, due_at)
+  WHERE open_instances > 0;
+CREATE INDEX deliveries_deferred ON deliveries (destination_key, not_before, held)
+  WHERE settled_seq IS NULL AND not_before > 0;
+CREATE INDEX episodes_unclosed ON episodes (destination_key, episode_id) WHERE closed_at IS NULL;
+`;
+
 /**
  * - `sequence` of the one row of `counters` is monotone: acceptance (`deliveries.id`), settlement (`deliveries.settled_seq`) and
  *   leases draw from it, so that the set of an episode is a comparison of numbers, whatever the clocks did.
@@ -87,6 +103,11 @@ CREATE TRIGGER event_log_is_not_deleted BEFORE DELETE ON event_log BEGIN SELECT 
  * - `studies` counts the versions of a study whose bytes are here, and its open deliveries to all destinations. Its
  *   `last_arrival_id` is that of the version accepted last, by which ranking sees that more has come. What it says of the
  *   patient is that of the version accepted last, and is forgotten with the last of its bytes.
+ * - `former_settlements` tells of a delivery that was final from `settled_seq` until `until_seq`, and became something else
+ *   then: it was redriven, returned to the backlog, or verified late. With it the set of an episode stays what it was.
+ * - `pending` and `sent` of an episode that is not closed count the open deliveries of its set, so that nobody has to look
+ *   whether anything of it remains. No delivery of its set has an id below `first_id`.
+ * - `backlog` of `work` tells the lane: what an outage held up (1), or what came after it (0).
  * - `decisions` are those of the decision log (decision-log.ts) that concern versions that the catalog does not know: it
  *   was rebuilt, and the walk has not come to their files yet. `decided` is the last line of that log that is in the tables.
  */
@@ -151,10 +172,9 @@ CREATE TABLE work (
   due_at INTEGER,
   lease INTEGER,
   interrupted INTEGER NOT NULL DEFAULT 0,
+  backlog INTEGER NOT NULL DEFAULT 0,
   UNIQUE (destination_key, study_instance_uid)
 ) STRICT;
-CREATE INDEX work_by_rank
-  ON work (destination_key, tier, urgency, acquired_at, study_instance_uid, lease, due_at) WHERE open_instances > 0;
 CREATE INDEX work_open ON work (destination_key, study_instance_uid) WHERE open_instances > 0;
 CREATE UNIQUE INDEX work_by_lease ON work (lease) WHERE lease IS NOT NULL;
 
@@ -172,11 +192,11 @@ CREATE TABLE deliveries (
   not_before INTEGER NOT NULL DEFAULT 0,
   reason TEXT,
   settled_seq INTEGER,
+  answered_at INTEGER,
+  settled_at INTEGER,
   CHECK ((settled_seq IS NULL) = (state IN ('pending', 'sent')))
 ) STRICT;
 CREATE INDEX deliveries_open ON deliveries (work_id, id) WHERE settled_seq IS NULL;
-CREATE INDEX deliveries_deferred ON deliveries (destination_key, not_before)
-  WHERE settled_seq IS NULL AND held = 0 AND not_before > 0;
 CREATE INDEX deliveries_by_state ON deliveries (destination_key, state, id);
 CREATE INDEX deliveries_settled ON deliveries (destination_key, settled_seq) WHERE settled_seq IS NOT NULL;
 CREATE INDEX deliveries_by_arrival ON deliveries (arrival_id, destination_key);
@@ -192,11 +212,28 @@ CREATE TABLE episodes (
   closed_at INTEGER,
   pending_at_start INTEGER NOT NULL,
   start_seq INTEGER NOT NULL,
-  end_seq INTEGER
+  end_seq INTEGER,
+  planned INTEGER NOT NULL DEFAULT 0,
+  expected_end_at INTEGER,
+  plan_ended_at INTEGER,
+  first_id INTEGER NOT NULL DEFAULT 0,
+  pending INTEGER NOT NULL DEFAULT 0,
+  sent INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX episodes_by_destination ON episodes (destination_key, episode_id);
-CREATE INDEX episodes_unclosed ON episodes (episode_id) WHERE closed_at IS NULL;
+
+CREATE TABLE decisions (
+  arrival_id TEXT NOT NULL,
+  destination_id TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('quarantined', 'discarded')),
+  reason TEXT,
+  sop_instance_uid TEXT,
+  transfer_syntax_uid TEXT,
+  digest TEXT,
+  PRIMARY KEY (arrival_id, destination_id)
+) STRICT, WITHOUT ROWID;
 ${ADDED_3}
+${ADDED_4}
 `;
 
 /**
@@ -222,6 +259,7 @@ export const MIGRATIONS: readonly string[] = [
   // 3: what is held, by study; totals by hour and modality of what came before count from the rows that are there.
   `ALTER TABLE versions ADD COLUMN presence TEXT NOT NULL DEFAULT 'kept';
    ${ADDED_3}
+   ${DECISIONS_3}
    DROP INDEX versions_by_study;
    ALTER TABLE sequence RENAME TO counters;
    ALTER TABLE counters RENAME COLUMN value TO sequence;
@@ -251,4 +289,30 @@ export const MIGRATIONS: readonly string[] = [
            FROM versions GROUP BY study_instance_uid, modality)
        GROUP BY 1, 2) f
      WHERE f.hour = hourly_totals.hour AND f.modality = hourly_totals.modality;`,
+  // 4: lanes, instants, decisions by identity. What an outage that is not over for its set had held up is backlog.
+  `ALTER TABLE work ADD COLUMN backlog INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE deliveries ADD COLUMN answered_at INTEGER;
+   ALTER TABLE deliveries ADD COLUMN settled_at INTEGER;
+   ALTER TABLE episodes ADD COLUMN planned INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE episodes ADD COLUMN expected_end_at INTEGER;
+   ALTER TABLE episodes ADD COLUMN plan_ended_at INTEGER;
+   ALTER TABLE episodes ADD COLUMN first_id INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE episodes ADD COLUMN pending INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE episodes ADD COLUMN sent INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE decisions ADD COLUMN sop_instance_uid TEXT;
+   ALTER TABLE decisions ADD COLUMN transfer_syntax_uid TEXT;
+   ALTER TABLE decisions ADD COLUMN digest TEXT;
+   DROP INDEX work_by_rank;
+   DROP INDEX deliveries_deferred;
+   DROP INDEX episodes_unclosed;
+   ${ADDED_4}
+   UPDATE episodes SET
+     pending = (SELECT count(*) FROM deliveries d
+       WHERE d.destination_key = episodes.destination_key AND d.state = 'pending' AND d.id <= coalesce(end_seq, d.id)),
+     sent = (SELECT count(*) FROM deliveries d
+       WHERE d.destination_key = episodes.destination_key AND d.state = 'sent' AND d.id <= coalesce(end_seq, d.id))
+     WHERE closed_at IS NULL;
+   UPDATE work SET backlog = 1 WHERE open_instances > 0 AND EXISTS (SELECT 1 FROM episodes e
+     WHERE e.destination_key = work.destination_key AND e.closed_at IS NULL AND (e.ended_at IS NULL OR EXISTS (
+       SELECT 1 FROM deliveries d WHERE d.work_id = work.work_id AND d.settled_seq IS NULL AND d.id <= e.end_seq)));`,
 ];

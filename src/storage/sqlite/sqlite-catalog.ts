@@ -2,6 +2,7 @@ import { Worker } from 'node:worker_threads';
 import { messageOf, SpillwayError } from '../../errors.ts';
 import type { Catalog } from '../catalog.ts';
 import type { Rebuild } from '../store.ts';
+import { countEpisode } from './episode-count.ts';
 import type { WorkerRequest, WorkerResponse, WorkerStart } from './messages.ts';
 import type { CatalogOperations } from './operations.ts';
 import type { SqliteOptions } from './sqlite-database.ts';
@@ -27,6 +28,7 @@ export async function openSqliteCatalog(options: SqliteOptions): Promise<SqliteC
   return {
     durable: true,
     rebuilt,
+    lost: thread.lost,
     snapshot: () => thread.call<boolean>('snapshot', []),
     lastArrivalId: call('lastArrivalId'),
     hasArrival: call('hasArrival'),
@@ -69,7 +71,18 @@ export async function openSqliteCatalog(options: SqliteOptions): Promise<SqliteC
     closeCommitment: call('closeCommitment'),
     appendLog: call('appendLog'),
     log: call('log'),
-    countEpisode: call('countEpisode'),
+    boundDelays: call('boundDelays'),
+    redrive: call('redrive'),
+    discard: call('discard'),
+    raiseEvidence: call('raiseEvidence'),
+    recentlyVerified: call('recentlyVerified'),
+    returnToBacklog: call('returnToBacklog'),
+    copyOpenDeliveries: call('copyOpenDeliveries'),
+    oldestAnswerAt: call('oldestAnswerAt'),
+    planEpisode: call('planEpisode'),
+    endPlan: call('endPlan'),
+    episodeDeliveries: call('episodeDeliveries'),
+    countEpisode: (episodeId) => countEpisode(call('countEpisodePart'), episodeId),
     close: () => thread.close(),
   };
 }
@@ -78,6 +91,8 @@ export async function openSqliteCatalog(options: SqliteOptions): Promise<SqliteC
 export interface SqliteCatalog extends Catalog {
   /** What its opening did to a lost or damaged one; null when it was there and sound. */
   readonly rebuilt: Rebuild | null;
+  /** Resolves when its thread has died: nothing can be recorded or read any more. */
+  readonly lost: Promise<SpillwayError>;
   /** Copies it to `snapshots/` beside it, durably, unless nothing has changed since the last; returns whether it did. */
   snapshot(): Promise<boolean>;
 }
@@ -91,6 +106,9 @@ interface Call {
 class CatalogThread {
   /** Resolves when the catalog is open; rejects when it could not be opened. */
   readonly opened: Promise<Rebuild | null>;
+  /** Resolves when it has died without being closed. */
+  readonly lost: Promise<SpillwayError>;
+  #isLost: (failure: SpillwayError) => void = () => {};
   readonly #worker: Worker;
   readonly #calls = new Map<number, Call>();
   readonly #exited: Promise<void>;
@@ -102,6 +120,9 @@ class CatalogThread {
     // None of the process's own flags: a worker refuses those of V8 and of the process, and needs none.
     this.#worker = new Worker(WORKER_URL, { workerData: start, execArgv: [], name: 'spillway catalog' });
     this.opened = this.#expect(0);
+    this.lost = new Promise((resolve) => {
+      this.#isLost = resolve;
+    });
     this.#worker.on('message', (response: WorkerResponse) => this.#receive(response));
     this.#worker.on('error', (error) => this.#fail(messageOf(error)));
     this.#exited = new Promise((resolve) => {
@@ -165,5 +186,6 @@ class CatalogThread {
     );
     for (const call of this.#calls.values()) call.reject(this.#failure);
     this.#calls.clear();
+    if (this.#closing === null) this.#isLost(this.#failure);
   }
 }

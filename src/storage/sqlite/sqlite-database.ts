@@ -8,11 +8,15 @@ import { commitmentOperations } from './commitment-operations.ts';
 import { Connection } from './connection.ts';
 import { isMarkedDamaged, markDamaged } from './damaged-mark.ts';
 import { DecisionLog, syncDirectory } from './decision-log.ts';
-import { deliveryOperations, voidLeases } from './delivery-operations.ts';
+import { decisionOperations } from './decision-operations.ts';
+import { deliveryOperations } from './delivery-operations.ts';
 import { destinationOperations } from './destination-operations.ts';
+import { countEpisodePart } from './episode-count.ts';
 import { episodeOperations } from './episode-operations.ts';
 import { evictionOperations } from './eviction-operations.ts';
+import { evidenceOperations } from './evidence-operations.ts';
 import { holdingOperations } from './holding-operations.ts';
+import { leaseOperations, voidLeases } from './lease-operations.ts';
 import { appendLog, logOperations } from './log-operations.ts';
 import type { CatalogOperations } from './operations.ts';
 import { rankingOperations } from './ranking-operations.ts';
@@ -20,6 +24,7 @@ import { isDamage, resultCode, SQLITE_BUSY, SQLITE_FULL, SQLITE_NOTADB } from '.
 import { rollForward } from './roll-forward.ts';
 import { APPLICATION_ID, MIGRATIONS, MIGRATIONS_TABLE, SCHEMA, SCHEMA_VERSION } from './schema.ts';
 import { restoreSnapshot, type SnapshotSteps, snapshotNumbers, takeSnapshot } from './snapshot.ts';
+import { standbyOperations } from './standby-operations.ts';
 
 /** The catalog on its own thread: synchronous, one transaction a call. */
 export interface SqliteDatabase {
@@ -134,8 +139,13 @@ export function catalogOperations(connection: Connection): CatalogOperations {
     ...holdingOperations(connection),
     ...evictionOperations(connection),
     ...destinationOperations(connection),
+    ...leaseOperations(connection),
     ...deliveryOperations(connection),
+    ...decisionOperations(connection),
+    ...evidenceOperations(connection),
+    ...standbyOperations(connection),
     ...episodeOperations(connection),
+    countEpisodePart: (part) => countEpisodePart(connection, part),
     ...rankingOperations(connection),
     ...commitmentOperations(connection),
     ...logOperations(connection),

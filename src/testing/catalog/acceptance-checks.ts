@@ -39,6 +39,8 @@ export function acceptanceChecks(check: Check): void {
         attempts: 0,
         furtherVersion: false,
         reason: null,
+        answeredAt: null,
+        settledAt: null,
       });
     }
     assert.equal(await catalog.hasArrival(nowhere.version.arrivalId), true);

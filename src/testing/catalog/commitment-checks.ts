@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import type { CommitmentTransaction } from '../../storage/catalog.ts';
-import { at, type Check, inState, offer, rejectsWith } from './fixtures.ts';
+import { arrival, at, type Check, idsOf, inState, offer, rejectsWith, settleAs } from './fixtures.ts';
 
 function transaction(number: number, given: Partial<CommitmentTransaction> = {}): CommitmentTransaction {
   return { transactionUid: `2.25.${number}`, destinationId: 'pacs', requestedAt: 100, deliveryIds: [number], ...given };
@@ -30,6 +30,29 @@ export function commitmentChecks(check: Check): void {
     await again.closeCommitment('2.25.9');
     assert.deepEqual(await again.commitments({ limit: 10 }), [all[1], all[0]]);
     assert.deepEqual(await again.commitments({ destinationId: 'archive', limit: 10 }), [all[1]]);
+  });
+
+  check('what was asked before a delivery is owed anew counts no more', async ({ catalog, reopen }) => {
+    await catalog.accept([1, 2, 3].map((number) => offer(number, { study: '1.1' })));
+    const ids = idsOf(await inState(catalog, 'pending'));
+    const [lost, refused, other] = [at(ids, 0), at(ids, 1), at(ids, 2)];
+    await settleAs(catalog, [arrival(2)], 'quarantined');
+    await settleAs(catalog, [arrival(1)], 'verified');
+    await catalog.openCommitment(transaction(1, { deliveryIds: [other, lost] }));
+    await catalog.openCommitment(transaction(2, { deliveryIds: ids }));
+    await catalog.openCommitment(transaction(3, { deliveryIds: ids, destinationId: 'archive' }));
+    const asked = async (from: typeof catalog) =>
+      (await from.commitments({ limit: 9 })).map((each) => each.deliveryIds);
+    await catalog.returnToBacklog({ destinationId: 'pacs', deliveryIds: [lost], reason: 'not found', at: 90 });
+    assert.deepEqual((await asked(catalog)).slice(0, 2), [[other], [refused, other]]);
+    await catalog.redrive({ destinationId: 'pacs', deliveryIds: [refused], by: 'A. Person', at: 91 });
+    const again = await reopen();
+    assert.deepEqual((await asked(again)).slice(0, 2), [[other], [other]]);
+    const report = { destinationId: 'pacs', deliveryIds: ids, evidence: 'committed', settles: true, at: 92 } as const;
+    assert.deepEqual(await again.raiseEvidence({ ...report, transactionUid: '2.25.2' }), [other]);
+    await again.openCommitment(transaction(4, { deliveryIds: [lost] }));
+    assert.deepEqual(await again.raiseEvidence({ ...report, transactionUid: '2.25.9' }), [], 'nobody asked');
+    assert.deepEqual(await again.raiseEvidence({ ...report, transactionUid: '2.25.4' }), [lost]);
   });
 
   check('takes a transaction UID once', async ({ catalog }) => {

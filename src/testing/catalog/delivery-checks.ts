@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { Delivery, DeliveryState } from '../../domain/delivery.ts';
+import type { Delivery, DeliveryFilter, DeliveryState } from '../../domain/delivery.ts';
 import {
   arrival,
   arrivalOf,
@@ -11,6 +11,7 @@ import {
   leaseOne,
   offer,
   record,
+  settleAs,
   settlement,
   studyOf,
 } from './fixtures.ts';
@@ -21,13 +22,14 @@ export function settlementChecks(check: Check): void {
     const { leased, deliveries } = await leaseOne(catalog, 0);
     const states: DeliveryState[] = ['pending', 'sent', 'verified', 'quarantined', 'discarded'];
     const settlements = states.map((state, index) =>
-      settlement(leased, at(deliveries, index), state, { attempts: index, reason: `because ${state}` }),
+      settlement(leased, at(deliveries, index), state, { attempts: index, reason: `because ${state}`, at: 60 }),
     );
     assert.deepEqual(await catalog.settle(settlements), []);
     for (const [index, state] of states.entries()) {
       const evidence = state === 'pending' ? 'accepted' : 'found';
-      const expected = { ...at(deliveries, index), state, evidence, attempts: index, reason: `because ${state}` };
-      assert.deepEqual(await inState(catalog, state), [expected]);
+      const said = { state, evidence, attempts: index, reason: `because ${state}` } as const;
+      const instants = { answeredAt: state === 'sent' ? 60 : null, settledAt: index > 1 ? 60 : null };
+      assert.deepEqual(await inState(catalog, state), [{ ...at(deliveries, index), ...said, ...instants }]);
     }
     const { pending, sent, verified, quarantined, discarded } = await record(catalog, 'pacs');
     assert.deepEqual([pending, sent, verified, quarantined, discarded], [1, 1, 1, 1, 1]);
@@ -167,13 +169,14 @@ export function listingChecks(check: Check): void {
     const all = await inState(catalog, 'pending');
     const page = { destinationId: 'pacs', state: 'pending', limit: 3 } as const;
     const pages: Delivery[] = [];
-    for (let afterId = 0; ; ) {
-      const next = await catalog.deliveries({ ...page, afterId });
-      assert.ok(next.length <= 3);
-      pages.push(...next);
-      const last = next.at(-1);
-      if (last === undefined) break;
-      afterId = last.id;
+    for (let afterId: number | null = 0; afterId !== null; ) {
+      const { deliveries, next }: Awaited<ReturnType<typeof catalog.deliveries>> = await catalog.deliveries({
+        ...page,
+        afterId,
+      });
+      assert.ok(deliveries.length <= 3);
+      pages.push(...deliveries);
+      afterId = next;
     }
     assert.equal(all.length, 8);
     assert.deepEqual(pages, all);
@@ -195,5 +198,63 @@ export function listingChecks(check: Check): void {
     const { leased, deliveries } = await leaseOne(catalog, 0);
     await catalog.settle([settlement(leased, at(deliveries, 0), 'discarded')]);
     assert.deepEqual((await catalog.rankedStudies({ destinationId: 'pacs', limit: 9 })).map(studyOf), ['1.2']);
+  });
+}
+
+export function filterChecks(check: Check): void {
+  check('lists deliveries by what their filter says, all of it', async ({ catalog }) => {
+    await catalog.accept([
+      offer(1, { study: '1.1', receivedAt: 100 }),
+      offer(2, { study: '1.1', receivedAt: 200 }),
+      offer(3, { study: '1.2', receivedAt: 300, to: { pacs: {}, archive: {} } }),
+      offer(4, { study: '1.2', receivedAt: 400 }),
+    ]);
+    await settleAs(catalog, [arrival(1), arrival(3)], 'quarantined', { reason: 'A900 Größe falsch' });
+    await settleAs(catalog, [arrival(2)], 'quarantined', { reason: '0122 SOP class' });
+    await settleAs(catalog, [arrival(3)], 'quarantined', { destinationId: 'archive' });
+    const listed = async (filter: DeliveryFilter) => {
+      const page = { destinationId: 'pacs', state: 'quarantined', afterId: 0, limit: 9 } as const;
+      const { deliveries, next } = await catalog.deliveries({ ...page, ...filter });
+      assert.equal(next, null);
+      return deliveries.map(arrivalOf);
+    };
+    const [one, two, three] = [1, 2, 3].map(arrival);
+    assert.deepEqual(await listed({}), [one, two, three]);
+    assert.deepEqual(await listed({ studyInstanceUid: '1.1' }), [one, two]);
+    assert.deepEqual(await listed({ sopInstanceUid: '1.3.3' }), [three]);
+    assert.deepEqual(await listed({ sopClassUid: '1.2.840.10008.5.1.4.1.1.2' }), [one, two, three]);
+    assert.deepEqual(await listed({ sopClassUid: '1.2.840.10008.5.1.4.1.1.4' }), []);
+    assert.deepEqual(await listed({ reason: 'a900 GRÖß' }), [one, three]);
+    assert.deepEqual(await listed({ reason: '%' }), [], 'it is text, no pattern');
+    assert.deepEqual(await listed({ receivedFrom: 200, receivedBefore: 300 }), [two]);
+    assert.deepEqual(await listed({ receivedFrom: 200 }), [two, three]);
+    assert.deepEqual(await listed({ studyInstanceUid: '1.1', reason: 'A900' }), [one]);
+    assert.deepEqual(await listed({ destinationId: 'archive' }), [three]);
+    assert.deepEqual(await listed({ destinationId: 'archive', reason: 'A' }), [], 'it has no reason');
+  });
+
+  check('a page of a filter says where to go on, however little it holds', async ({ catalog }) => {
+    const batch = Array.from({ length: 2500 }, (_, number) => offer(number, { study: `1.${number % 2}` }));
+    await catalog.accept(batch);
+    const found: string[] = [];
+    let pages = 0;
+    for (let afterId: number | null = 0; afterId !== null; pages += 1) {
+      const page: Awaited<ReturnType<typeof catalog.deliveries>> = await catalog.deliveries({
+        destinationId: 'pacs',
+        state: 'pending',
+        studyInstanceUid: '1.1',
+        afterId,
+        limit: 100,
+      });
+      assert.ok(page.deliveries.length <= 100);
+      found.push(...page.deliveries.map(arrivalOf));
+      afterId = page.next;
+    }
+    const wanted = batch.filter(({ version }) => version.identity.studyInstanceUid === '1.1');
+    assert.deepEqual(
+      found,
+      wanted.map(({ version }) => version.arrivalId),
+    );
+    assert.ok(pages <= 30, `${pages} pages`);
   });
 }

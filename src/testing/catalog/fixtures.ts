@@ -106,8 +106,14 @@ export function due(catalog: Catalog, studyInstanceUid: string, now: number, des
   return catalog.dueDeliveries({ destinationId, studyInstanceUid, now, afterId: 0, limit: 1000 });
 }
 
-export function inState(catalog: Catalog, state: DeliveryState, destinationId = 'pacs'): Promise<readonly Delivery[]> {
-  return catalog.deliveries({ destinationId, state, afterId: 0, limit: 10_000 });
+export async function inState(
+  catalog: Catalog,
+  state: DeliveryState,
+  destinationId = 'pacs',
+): Promise<readonly Delivery[]> {
+  const { deliveries, next } = await catalog.deliveries({ destinationId, state, afterId: 0, limit: 10_000 });
+  assert.equal(next, null);
+  return deliveries;
 }
 
 /** Leases everything of a destination, settles the deliveries of these arrivals, and releases everything. */
@@ -231,6 +237,10 @@ export function outcomes(results: readonly AcceptanceResult[]): string[] {
 
 export function arrivalOf({ arrivalId }: { readonly arrivalId: string }): string {
   return arrivalId;
+}
+
+export function idsOf(deliveries: readonly Delivery[]): number[] {
+  return deliveries.map(({ id }) => id);
 }
 
 export function studyOf({ studyInstanceUid }: { readonly studyInstanceUid: string }): string {

@@ -73,7 +73,7 @@ export function leaseChecks(check: Check): void {
 }
 
 export function restartChecks(check: Check): void {
-  check('voids leases at opening, and says once what was interrupted', async ({ catalog, reopen }) => {
+  check('voids leases at opening, and says what was interrupted until it is clarified', async ({ catalog, reopen }) => {
     await catalog.accept([1, 2, 3].map((number) => offer(number, { study: `1.${number}` })));
     const before = await lease(catalog, 0, 2);
     await catalog.releaseStudies({ destinationId: 'pacs', leases: [at(before, 0).lease] });
@@ -91,7 +91,20 @@ export function restartChecks(check: Check): void {
     );
     assert.ok(leased.every((study) => before.every((earlier) => earlier.lease !== study.lease)));
     await after.releaseStudies({ destinationId: 'pacs', leases: leased.map((study) => study.lease) });
-    assert.ok((await lease(after, 0)).every(({ interrupted }) => !interrupted));
+    const again = await lease(after, 0);
+    assert.deepEqual(
+      again.map(({ interrupted }) => interrupted),
+      [false, true, false],
+    );
+    const leases = again.map((study) => study.lease);
+    await after.releaseStudies({ destinationId: 'pacs', leases, clarified: true });
+    const clear = await lease(after, 0);
+    assert.ok(clear.every(({ interrupted }) => !interrupted));
+    const [first] = clear;
+    assert.ok(first !== undefined);
+    await after.releaseStudies({ destinationId: 'pacs', leases: [first.lease], clarified: false });
+    const [doubtful] = await lease(after, 0);
+    assert.deepEqual([doubtful?.studyInstanceUid, doubtful?.interrupted], [first.studyInstanceUid, true]);
   });
 
   check('stays interrupted while it is leased and opened again', async ({ catalog, reopen }) => {

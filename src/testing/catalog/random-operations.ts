@@ -4,7 +4,7 @@ import { DATE_BASES } from '../../domain/rank.ts';
 import type { Acceptance, Catalog, LeasedStudy } from '../../storage/catalog.ts';
 import { brokenLink } from '../../storage/event-log.ts';
 import { seededRandom } from '../seeded-random.ts';
-import { due, found, inState, lease, offer, openEpisode, PRESENCES, settlement, sum } from './fixtures.ts';
+import { due, found, idsOf, inState, offer, openEpisode, PRESENCES, settlement, sum } from './fixtures.ts';
 
 /** What random operations have done to one destination. */
 interface Model {
@@ -30,7 +30,16 @@ export async function randomOperations(catalog: Catalog, reopen: () => Promise<C
     random: seededRandom(20_240),
   };
   const often = [randomAccept, randomAccept, randomLease, randomSettle, randomSettle, randomSettle, randomRelease];
-  const operations = [...often, ...often, randomEviction, randomEviction, randomMissing, randomTakeUp];
+  const seldom = [
+    randomEviction,
+    randomEviction,
+    randomMissing,
+    randomTakeUp,
+    randomDecision,
+    randomDecision,
+    randomCopy,
+  ];
+  const operations = [...often, ...often, ...seldom];
   for (let step = 1; step <= 600; step += 1) {
     model.now += below(model, 40);
     const operation = operations[below(model, operations.length)] ?? randomAccept;
@@ -110,7 +119,9 @@ async function randomTakeUp(model: Model): Promise<void> {
 
 async function randomLease(model: Model): Promise<void> {
   const destinationId = destinationOf(model);
-  for (const leased of await lease(model.catalog, model.now, 1 + below(model, 3), destinationId)) {
+  const lane = ([undefined, 'live', 'backlog', 'history'] as const)[below(model, 4)];
+  const request = { destinationId, now: model.now, limit: 1 + below(model, 3), historyTier: 2 };
+  for (const leased of await model.catalog.leaseStudies({ ...request, ...(lane !== undefined && { lane }) })) {
     const key = `${destinationId} ${leased.studyInstanceUid}`;
     assert.ok(!model.leases.has(key), `${key} is in two leases`);
     assert.notDeepEqual(await due(model.catalog, leased.studyInstanceUid, model.now, destinationId), []);
@@ -135,12 +146,47 @@ async function randomSettle(model: Model): Promise<void> {
   }
 }
 
+/** What a person decides, or what comes by itself, about a few deliveries in any state. */
+async function randomDecision(model: Model): Promise<void> {
+  const { catalog, now: at } = model;
+  const destinationId = destinationOf(model);
+  const before = await statesOf(catalog, destinationId);
+  const ids = [...before.keys()];
+  const deliveryIds = Array.from({ length: 1 + below(model, 12) }, () => ids[below(model, ids.length)] ?? 0);
+  const request = { destinationId, deliveryIds, at };
+  const decide = [
+    async () => [await catalog.discard({ ...request, reason: 'r', by: 'b' }), 'discarded'],
+    async () => [(await catalog.redrive({ ...request, by: 'b' })).redriven, 'pending'],
+    async () => [await catalog.returnToBacklog({ ...request, reason: 'r' }), 'pending'],
+    async () => [await catalog.raiseEvidence({ ...request, evidence: 'committed', settles: true }), 'verified'],
+  ] as const;
+  const [changed, state] = (await decide[below(model, decide.length)]?.()) ?? [[], 'pending'];
+  const after = await statesOf(catalog, destinationId);
+  for (const id of ids) {
+    const isChanged = (changed as readonly number[]).includes(id);
+    assert.equal(after.get(id), isChanged ? state : before.get(id), `delivery ${id}`);
+  }
+}
+
+async function statesOf(catalog: Catalog, destinationId: string): Promise<ReadonlyMap<number, DeliveryState>> {
+  const states: DeliveryState[] = ['pending', 'sent', 'verified', 'quarantined', 'discarded'];
+  const lists = await Promise.all(states.map((state) => inState(catalog, state, destinationId)));
+  return new Map(lists.flat().map(({ id, state }) => [id, state]));
+}
+
+async function randomCopy(model: Model): Promise<void> {
+  const copy = { from: 'pacs', to: 'archive', afterId: below(model, 500), limit: 1 + below(model, 5) };
+  const { copied } = await model.catalog.copyOpenDeliveries(copy);
+  model.received.archive = (model.received.archive ?? 0) + copied;
+}
+
 async function randomRelease(model: Model): Promise<void> {
   for (const [key, leased] of [...model.leases]) {
     if (below(model, 2) === 0) continue;
     const [destinationId = ''] = key.split(' ');
     const defer = below(model, 3) === 0 ? { deferUntil: model.now + below(model, 100) } : {};
-    await model.catalog.releaseStudies({ destinationId, leases: [leased.lease], ...defer });
+    const release = { destinationId, leases: [leased.lease], ...defer, clarified: below(model, 2) === 0 };
+    await model.catalog.releaseStudies(release);
     model.leases.delete(key);
   }
 }
@@ -176,14 +222,33 @@ async function assertBalance(model: Model): Promise<void> {
     assert.equal(sum(backlog.map(({ bytes }) => bytes)), openBytes);
     const ranked = await catalog.rankedStudies({ destinationId, limit: 1000 });
     assert.equal(sum(backlog.map(({ studies }) => studies)), ranked.length);
+    await assertTurns(catalog, destinationId);
   }
   for (const { id } of await catalog.episodes({ limit: 1000 })) {
     const { total, tiers } = await catalog.countEpisode(id);
     assert.equal(total.received, total.verified + total.quarantined + total.discarded + total.outstanding);
-    assert.equal(sum(tiers.map(({ outstanding }) => outstanding)), total.outstanding);
+    for (const name of ['received', 'outstanding', 'verified'] as const) {
+      assert.equal(sum(tiers.map((tier) => tier[name])), total[name]);
+    }
     const remains = await catalog.episodeRemains(id);
     assert.deepEqual(remains, { pending: total.pending > 0, open: total.outstanding > 0 });
   }
+}
+
+/** Of the open deliveries of an instance the first is due, and no other. */
+async function assertTurns(catalog: Catalog, destinationId: string): Promise<void> {
+  const open = [
+    ...(await inState(catalog, 'pending', destinationId)),
+    ...(await inState(catalog, 'sent', destinationId)),
+  ].sort((a, b) => a.id - b.id);
+  const first = new Map<string, number>();
+  for (const { id, identity } of open) {
+    if (!first.has(identity.sopInstanceUid)) first.set(identity.sopInstanceUid, id);
+  }
+  const studies = new Set(open.map(({ identity }) => identity.studyInstanceUid));
+  const dueNow = await Promise.all([...studies].map((study) => due(catalog, study, 1e12, destinationId)));
+  const byId = (a: number, b: number) => a - b;
+  assert.deepEqual(idsOf(dueNow.flat()).sort(byId), [...first.values()].sort(byId));
 }
 
 /** What is said of studies and of the whole is what their rows add up to. */

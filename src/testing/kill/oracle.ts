@@ -87,10 +87,10 @@ async function versionsOf({ catalog }: OpenStore): Promise<readonly VersionRecor
 
 async function deliveriesIn(catalog: OpenStore['catalog'], state: DeliveryState): Promise<readonly Delivery[]> {
   const deliveries: Delivery[] = [];
-  for (;;) {
-    const afterId = deliveries.at(-1)?.id ?? 0;
+  for (let afterId = 0; ; ) {
     const page = await catalog.deliveries({ destinationId: DESTINATION_ID, state, afterId, limit: PAGE_SIZE });
-    deliveries.push(...page);
-    if (page.length < PAGE_SIZE) return deliveries;
+    deliveries.push(...page.deliveries);
+    if (page.next === null) return deliveries;
+    afterId = page.next;
   }
 }

@@ -171,7 +171,7 @@ class Life {
         onDamaged: async () => {},
         route: () => [],
         destinationIds: [],
-        isRetired: () => false,
+        receives: () => true,
         ranking: () => ({ policy: defaultTierPolicy, timeZone: 'UTC', reference: 'outage-end' }),
         maxInstanceBytes: 1_000_000,
         maxConcurrentAccepts: 6,

@@ -1,6 +1,7 @@
 import http, { type ClientRequest, type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { urlToHttpOptions } from 'node:url';
+import { giveBack } from '../../domain/owned-bytes.ts';
 import { messageOf, SpillwayError } from '../../errors.ts';
 import type { DicomwebSettings } from './options.ts';
 
@@ -22,6 +23,8 @@ export interface HttpRequest {
 const DEFAULT_CONCURRENCY = 8;
 /** Idle time-outs in which a whole answer must have come: one that drips would hold its slot for ever. */
 const ANSWER_PATIENCE = 10;
+/** How long a connection is kept for the next request: firewalls forget idle ones within minutes, and tell nobody. */
+const KEPT_MS = 30_000;
 
 /**
  * HTTP requests to one peer over connections that are kept alive. node:http rather than fetch, which takes two to
@@ -29,15 +32,21 @@ const ANSWER_PATIENCE = 10;
  */
 export class HttpClient {
   readonly #settings: DicomwebSettings;
-  readonly #agent: http.Agent;
+  readonly #keeping: http.Agent;
+  readonly #singleUse: http.Agent;
+  readonly #keptMs: number;
+  /** By `performance.now()`. */
+  #distrustUntil = Number.NEGATIVE_INFINITY;
 
   constructor(settings: DicomwebSettings) {
     this.#settings = settings;
-    const agentOptions = { keepAlive: true, maxFreeSockets: settings.maxConcurrency ?? DEFAULT_CONCURRENCY };
-    this.#agent =
-      settings.url.protocol === 'https:'
-        ? new https.Agent({ ...agentOptions, ...settings.tls })
-        : new http.Agent(agentOptions);
+    const maxFreeSockets = settings.maxConcurrency ?? DEFAULT_CONCURRENCY;
+    const agent = (options: http.AgentOptions) =>
+      settings.url.protocol === 'https:' ? new https.Agent({ ...options, ...settings.tls }) : new http.Agent(options);
+    // It counts while a connection is being made, too, and must not cut that short.
+    this.#keptMs = Math.max(KEPT_MS, settings.connectTimeoutMs);
+    this.#keeping = agent({ keepAlive: true, maxFreeSockets, timeout: this.#keptMs });
+    this.#singleUse = agent({ keepAlive: false });
   }
 
   /**
@@ -65,7 +74,8 @@ export class HttpClient {
 
   /** Ends idle connections and those in use. */
   close(): void {
-    this.#agent.destroy();
+    this.#keeping.destroy();
+    this.#singleUse.destroy();
   }
 
   async #ownHeaders(signal: AbortSignal): Promise<Readonly<Record<string, string>>> {
@@ -86,7 +96,7 @@ export class HttpClient {
       method: request.method,
       path: url.pathname.replace(/\/$/, '') + request.path,
       headers: { ...headers, ...request.headers, ...length },
-      agent: this.#agent,
+      agent: this.#agentOfNow(),
       signal,
     });
   }
@@ -141,12 +151,21 @@ export class HttpClient {
       return result;
     } catch (error) {
       outgoing.destroy();
+      if (outgoing.reusedSocket) this.#distrustUntil = performance.now() + this.#keptMs;
       // Node reports only that the connection closed when it was destroyed while the answer came.
       throw timedOut ?? error;
     } finally {
       clearTimeout(connecting);
       clearTimeout(deadline);
     }
+  }
+
+  /**
+   * Where a kept connection has failed, others that were kept are dead as well, or the peer ends them as soon as it has answered:
+   * for as long as those may be kept, each request has a connection of its own. Else two in a row look like an outage.
+   */
+  #agentOfNow(): http.Agent {
+    return performance.now() < this.#distrustUntil ? this.#singleUse : this.#keeping;
   }
 }
 
@@ -190,7 +209,12 @@ async function writeBody(
         outgoing.end();
         break;
       }
-      if (!outgoing.write(step.value)) await unlessOver(drained(outgoing));
+      const chunk = step.value;
+      // Called when the system has it.
+      const written = (error?: Error | null) => {
+        if (!error) giveBack(chunk);
+      };
+      if (!outgoing.write(chunk, written)) await unlessOver(drained(outgoing));
     }
   } catch (error) {
     throw error instanceof SourceFailure ? error : new SourceFailure(messageOf(error), { cause: error });

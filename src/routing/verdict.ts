@@ -1,8 +1,8 @@
-import type { DestinationEvent } from '../routing/destination.ts';
-import type { SendResult } from './destination-sender.ts';
+import type { DestinationEvent } from './destination.ts';
+import type { OutcomeView } from './retry.ts';
 
-/** What a request's outcomes say about the destination, if anything. */
-export function eventOfSend(results: readonly SendResult[]): DestinationEvent | undefined {
+/** What a request's outcomes say about the destination, if anything; how long it took is for the caller to add. */
+export function eventOfSend(results: readonly { readonly outcome: OutcomeView }[]): DestinationEvent | undefined {
   const outcomes = results.flatMap(({ outcome }) => (outcome.kind === 'unreadable' ? [] : [outcome]));
   // A definite answer about an instance proves that storage is alive, also when it is a refusal, and whatever it asks
   // of another one.
@@ -21,10 +21,10 @@ export function eventOfSend(results: readonly SendResult[]): DestinationEvent | 
 }
 
 /** Whether a trial shows that storage is alive. A refusal that may lie in the destination itself never does. */
-export function isTrialAlive(outcome: SendResult['outcome']): boolean {
+export function isTrialAlive(outcome: OutcomeView): boolean {
   return isDefinite(outcome) || outcome.kind === 'push-back';
 }
 
-function isDefinite(outcome: SendResult['outcome']): boolean {
+function isDefinite(outcome: OutcomeView): boolean {
   return outcome.kind === 'stored' || outcome.kind === 'duplicate' || (outcome.kind === 'refused' && !outcome.mayRetry);
 }

@@ -1,4 +1,4 @@
-import type { Clock } from '../domain/clock.ts';
+import type { Clock } from './domain/clock.ts';
 
 /** Keeps a long piece of work to a rate, so that what matters more has the disk. */
 export class Pacer {
@@ -23,14 +23,20 @@ export class Pacer {
     this.#freeAt = Math.min(Math.max(this.#freeAt, now), now + takesMs) + takesMs;
     const waitMs = this.#freeAt - now;
     if (waitMs < 1 || this.#signal.aborted) return;
-    await new Promise<void>((resolve) => {
-      const end = () => {
-        cancel();
-        this.#signal.removeEventListener('abort', end);
-        resolve();
-      };
-      const cancel = this.#clock.schedule(waitMs, end);
-      this.#signal.addEventListener('abort', end, { once: true });
-    });
+    await pause(this.#clock, waitMs, this.#signal);
   }
+}
+
+/** Resolves after `ms`, or as soon as the signal aborts. */
+export function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const end = () => {
+      cancel();
+      signal.removeEventListener('abort', end);
+      resolve();
+    };
+    const cancel = clock.schedule(ms, end);
+    signal.addEventListener('abort', end, { once: true });
+  });
 }
