@@ -1,10 +1,11 @@
 import { join } from 'node:path';
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
 import { Connection, type Row } from '../../src/storage/sqlite/connection.ts';
-import { voidLeases } from '../../src/storage/sqlite/delivery-operations.ts';
+import { countEpisode } from '../../src/storage/sqlite/episode-count.ts';
+import { voidLeases } from '../../src/storage/sqlite/lease-operations.ts';
 import { catalogOperations } from '../../src/storage/sqlite/sqlite-database.ts';
 import type { Job, StatementPlan } from './job.ts';
-import { callEverything } from './operations.ts';
+import { type CatalogCalls, callEverything } from './operations.ts';
 
 /** Every SQL text that the catalog runs: how SQLite carries it out, and how long the slowest run took. */
 export async function statementPlans({ directory, made }: Job): Promise<readonly StatementPlan[]> {
@@ -12,7 +13,12 @@ export async function statementPlans({ directory, made }: Job): Promise<readonly
   database.exec('PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384');
   const connection = new ObservedConnection(database);
   voidLeases(connection);
-  await callEverything(catalogOperations(connection), made, 4, async (_name, call) => call());
+  const operations = catalogOperations(connection);
+  const catalog: CatalogCalls = {
+    ...operations,
+    countEpisode: (episodeId) => countEpisode(operations.countEpisodePart, episodeId),
+  };
+  await callEverything(catalog, made, 4, async (_name, call) => call());
   const plans = [...connection.seen].map(([sql, { calls, slowestMs }]) => ({
     sql: sql.replaceAll(/\s+/g, ' '),
     plan: database
