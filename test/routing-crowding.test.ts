@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { slots } from '../src/routing/destination.ts';
+import { initialDestination, slots, stepDestination } from '../src/routing/destination.ts';
 import { defaultHealthPolicy } from '../src/routing/health.ts';
 import { failure, Played, probeEnded, success, tick, trialEnded } from './support/played-destination.ts';
 
@@ -127,4 +127,14 @@ describe('requests that fail while others are stored', () => {
     expect(played.state.flow.concurrency.limit).toBe(4);
     expect(slots(played.state, played.at)).toBe(4);
   });
+});
+
+test('a failure at the very instant of a success is a strike: what takes no time must not go round for ever', () => {
+  let state = initialDestination(1_000, 'up', 'well');
+  const step = (event: Parameters<typeof stepDestination>[1]) => {
+    state = stepDestination(state, event, 1_000, 0.5).state;
+  };
+  step({ type: 'success', startedAt: 1_000 });
+  for (let times = 0; times < 2; times += 1) step({ type: 'failure', reason: 'refused', startedAt: 1_000 });
+  expect(state.health.phase).toBe('suspect');
 });

@@ -310,7 +310,8 @@ function struck(state: HealthState, event: HealthEvent & { type: 'failure' }, at
 
 /** Others were stored while it failed, and lately: of a peer that died meanwhile the last success lies far back. */
 function crowdingBy({ storedAt }: HealthState, { startedAt }: InTime, at: number): Crowding | undefined {
-  if (startedAt === undefined || storedAt === null || storedAt < startedAt) return undefined;
+  // At the same instant nothing tells which was first: taken for crowding, it would be tried again without end.
+  if (startedAt === undefined || storedAt === null || storedAt <= startedAt) return undefined;
   return at - storedAt <= storedAt - startedAt ? { failures: 1, since: startedAt } : undefined;
 }
 
