@@ -3,8 +3,9 @@ import type { Rank } from '../src/domain/rank.ts';
 import type { SpillwayEvents } from '../src/events.ts';
 import type { DestinationStatus } from '../src/replay/events.ts';
 import type { Reconciliation } from '../src/replay/reconciliation.ts';
-import { ReplayWindow } from '../src/replay/replay-window.ts';
+import { type BatchBounds, ReplayWindow } from '../src/replay/replay-window.ts';
 import { openSpillway, type Spillway, type SpillwayOptions } from '../src/spillway.ts';
+import type { Catalog } from '../src/storage/catalog.ts';
 import { memoryStore } from '../src/storage/memory/memory-store.ts';
 import { syntheticInstance, syntheticStudy } from '../src/testing/synthetic.ts';
 import { VirtualClock } from '../src/testing/virtual-clock.ts';
@@ -72,6 +73,29 @@ function study(seed: number, instances: number, acquiredAt = NOON - HOUR) {
 async function accept(r: Rig, instances: readonly { bytes: Uint8Array }[]) {
   return Promise.all(instances.map(({ bytes }) => r.spillway.accept(bytes)));
 }
+
+/** A window on what is live at the destination `pacs`. */
+function liveWindow(catalog: Catalog, maxStudies: number): ReplayWindow {
+  return new ReplayWindow({
+    catalog,
+    destinationId: 'pacs',
+    lane: 'live',
+    historyTier: undefined,
+    maxStudies,
+    onLeased: () => {},
+    onFinished: () => {},
+    isInDoubt: () => false,
+    isWithheld: () => false,
+  });
+}
+
+const BOUNDS: BatchBounds = {
+  maxInstances: 10,
+  maxBytes: 1_000,
+  companyOf: () => Number.POSITIVE_INFINITY,
+  maySend: true,
+  mayLookUp: true,
+};
 
 describe('delivery', () => {
   test('what is accepted reaches the destination, unaltered, and is verified by a query', async () => {
@@ -671,17 +695,7 @@ describe('the window', () => {
       return rank;
     };
     await arrivalOf(1, 2);
-    const window = new ReplayWindow({
-      catalog,
-      destinationId: 'pacs',
-      lane: 'live',
-      historyTier: undefined,
-      maxStudies: 1,
-      onLeased: () => {},
-      onFinished: () => {},
-      isInDoubt: () => false,
-      isWithheld: () => false,
-    });
+    const window = liveWindow(catalog, 1);
     const { dueDeliveries } = catalog;
     catalog.dueDeliveries = async (page) => {
       const result = await dueDeliveries.call(catalog, page);
@@ -689,15 +703,8 @@ describe('the window', () => {
       window.arrived('1.2.2', await arrivalOf(2, 0));
       return result;
     };
-    const bounds = {
-      maxInstances: 10,
-      maxBytes: 1_000,
-      companyOf: () => Number.POSITIVE_INFINITY,
-      maySend: true,
-      mayLookUp: true,
-    };
-    const taken = await window.take(NOON, bounds);
-    await window.take(NOON, bounds);
+    const taken = await window.take(NOON, BOUNDS);
+    await window.take(NOON, BOUNDS);
     const [delivery] = taken?.deliveries ?? [];
     const lease = taken?.study.lease ?? -1;
     const outcome = { state: 'verified', evidence: 'found', attempts: 0, reason: null, notBefore: 0, at: 0 } as const;
@@ -721,32 +728,15 @@ test('what was answered is asked for, though an arrival that was taken already i
   const deliveries = [{ destinationId: 'pacs', rank }];
   const offered = { ...version, arrivalId: '1', presence: 'kept' as const };
   await catalog.accept([{ version: offered, attributes: {}, source: null, urgency: null, deliveries }]);
-  const window = new ReplayWindow({
-    catalog,
-    destinationId: 'pacs',
-    lane: 'live',
-    historyTier: undefined,
-    maxStudies: 1,
-    onLeased: () => {},
-    onFinished: () => {},
-    isInDoubt: () => false,
-    isWithheld: () => false,
-  });
-  const bounds = {
-    maxInstances: 10,
-    maxBytes: 1_000,
-    companyOf: () => Number.POSITIVE_INFINITY,
-    maySend: true,
-    mayLookUp: true,
-  };
-  const taken = await window.take(NOON, bounds);
+  const window = liveWindow(catalog, 1);
+  const taken = await window.take(NOON, BOUNDS);
   const [delivery] = taken?.deliveries ?? [];
   if (taken === undefined || delivery === undefined) throw new Error('nothing was taken');
   window.arrived('1.1', rank);
   const outcome = { state: 'sent', evidence: 'answered', attempts: 0, reason: null, notBefore: 0, at: NOON } as const;
   await catalog.settle([{ deliveryId: delivery.id, lease: taken.study.lease, ...outcome }]);
   taken.study.done([delivery.id]);
-  expect(await window.take(NOON, bounds)).toMatchObject({ kind: 'look-up', deliveries: [{ id: delivery.id }] });
+  expect(await window.take(NOON, BOUNDS)).toMatchObject({ kind: 'look-up', deliveries: [{ id: delivery.id }] });
 });
 
 test('a study that an arrival displaced while others were paged is not handed out', async () => {
@@ -781,25 +771,8 @@ test('a study that an arrival displaced while others were paged is not handed ou
   };
   const first = await offer('1.1', 0);
   await offer('1.9', 2);
-  const window = new ReplayWindow({
-    catalog,
-    destinationId: 'pacs',
-    lane: 'live',
-    historyTier: undefined,
-    maxStudies: 2,
-    onLeased: () => {},
-    onFinished: () => {},
-    isInDoubt: () => false,
-    isWithheld: () => false,
-  });
-  const bounds = {
-    maxInstances: 10,
-    maxBytes: 1_000,
-    companyOf: () => Number.POSITIVE_INFINITY,
-    maySend: true,
-    mayLookUp: true,
-  };
-  expect((await window.take(NOON, bounds))?.study.studyInstanceUid).toBe('1.1');
+  const window = liveWindow(catalog, 2);
+  expect((await window.take(NOON, BOUNDS))?.study.studyInstanceUid).toBe('1.1');
   window.arrived('1.1', first);
   const { dueDeliveries } = catalog;
   catalog.dueDeliveries = async (page) => {
@@ -809,8 +782,8 @@ test('a study that an arrival displaced while others were paged is not handed ou
     return result;
   };
   // Its lease is about to end; the next look finds what took its place.
-  expect(await window.take(NOON, bounds)).toBeUndefined();
-  expect((await window.take(NOON, bounds))?.study.studyInstanceUid).toBe('1.2');
+  expect(await window.take(NOON, BOUNDS)).toBeUndefined();
+  expect((await window.take(NOON, BOUNDS))?.study.studyInstanceUid).toBe('1.2');
 });
 
 describe('restart', () => {
